@@ -1,0 +1,15 @@
+//! What Tidegate is about, in pure types: no I/O, no async, no framework, no clock.
+//!
+//! State machines live here as enums; every instant is a [`time::Timestamp`] handed in by the caller.
+
+pub mod audit;
+pub mod capability;
+pub mod catalog;
+pub mod decision;
+pub mod grant;
+pub mod id;
+pub mod identity;
+pub mod merkle;
+pub mod request;
+pub mod secret;
+pub mod time;

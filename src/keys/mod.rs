@@ -1,0 +1,1 @@
+//! The signing keys: files under the data directory, rotated, never logged.

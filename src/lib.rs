@@ -1,0 +1,22 @@
+//! Tidegate: a just-in-time privileged access broker that proves access is gone.
+//!
+//! Layers, each of which sees only those to its left:
+//! `domain ← ports ← policy, store ← broker ← worker, edge ← app ← cli, main`;
+//! `connectors`, `notify` and `keys` see only `ports` and `domain`.
+
+pub mod app;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod connectors;
+pub mod domain;
+pub mod edge;
+pub mod failpoint;
+pub mod keys;
+pub mod lifecycle;
+pub mod notify;
+pub mod policy;
+pub mod ports;
+pub mod store;
+pub mod telemetry;
+pub mod worker;
