@@ -39,6 +39,7 @@ pub struct SystemEntropy(SystemRandom);
 
 impl SystemEntropy {
     /// Ready to use.
+    #[allow(clippy::disallowed_methods, reason = "the one place where the system's generator is opened")]
     pub fn new() -> Self {
         Self(SystemRandom::new())
     }
