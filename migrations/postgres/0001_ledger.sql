@@ -153,6 +153,7 @@ CREATE TABLE grants (
 );
 CREATE INDEX grants_due ON grants (target, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX grants_request ON grants (request_id);
+CREATE INDEX grants_live_holder ON grants (holder_id) WHERE state NOT IN ('ended', 'failed');
 CREATE INDEX grants_holder ON grants (holder_id, id);
 CREATE INDEX grants_live ON grants (target, entitlement, id) WHERE state NOT IN ('ended', 'failed');
 CREATE INDEX grants_quarantined ON grants (id) WHERE state = 'quarantined';

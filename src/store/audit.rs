@@ -89,7 +89,7 @@ pub(super) async fn append(connection: &mut AnyConnection, events: &[Event]) -> 
             let mut statement = query(AssertSqlSafe(sql.as_str()));
             for event in group {
                 let leaf = event.leaf();
-                let hash = merkle::leaf_hash(leaf.as_bytes()).to_vec();
+                let hash = merkle::leaf_hash(leaf.as_bytes()).as_bytes().to_vec();
                 statement = statement
                     .bind(seq)
                     .bind(event.id.to_string())

@@ -150,9 +150,8 @@ impl Store {
 
     /// Names of targets that have grants which are not final, whether configured or not.
     pub async fn targets_in_use(&self) -> Result<Vec<String>, StoreError> {
-        let rows = query("SELECT DISTINCT target FROM grants WHERE due_at IS NOT NULL")
-            .fetch_all(&self.inner.readers)
-            .await?;
+        let rows =
+            query("SELECT DISTINCT target FROM grants WHERE due_at IS NOT NULL").fetch_all(&self.inner.readers).await?;
         rows.iter().map(|row| Reader::new("grants", row).text("target")).collect()
     }
 
@@ -190,8 +189,8 @@ impl Tx {
                 .bind(g.id.to_string())
                 .bind(g.request.to_string())
                 .bind(g.holder.to_string())
-                .bind(std::sync::Arc::clone(&g.entitlement))
-                .bind(std::sync::Arc::clone(&g.target))
+                .bind(g.entitlement.to_string())
+                .bind(g.target.to_string())
                 .bind(g.state.as_str())
                 .bind(i64::from(g.ttl.seconds()))
                 .bind(g.start_at.map(Timestamp::micros))

@@ -96,12 +96,7 @@ impl Store {
     }
 
     /// Identities with their groups, by id, after the cursor.
-    pub async fn subjects(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Page<Subject>, StoreError> {
+    pub async fn subjects(&self, after: Option<&str>, limit: u32, now: Timestamp) -> Result<Page<Subject>, StoreError> {
         const SQL: &str =
             concat!("SELECT ", subject_columns!(), " FROM identities i WHERE i.id > $3 ORDER BY i.id LIMIT $4");
         let rows = query(SQL)
@@ -230,7 +225,12 @@ impl Tx {
     }
 
     /// Add a standing membership; again is done.
-    pub async fn add_standing(&mut self, group: GroupId, identity: IdentityId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn add_standing(
+        &mut self,
+        group: GroupId,
+        identity: IdentityId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute(
             query(
                 "INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) \
@@ -245,9 +245,7 @@ impl Tx {
     }
 
     pub(super) async fn touch_identity(&mut self, identity: IdentityId) -> Result<(), StoreError> {
-        self.execute_one(
-            query("UPDATE identities SET version = version + 1 WHERE id = $1").bind(identity.to_string()),
-        )
-        .await
+        self.execute_one(query("UPDATE identities SET version = version + 1 WHERE id = $1").bind(identity.to_string()))
+            .await
     }
 }

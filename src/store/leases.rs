@@ -17,8 +17,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO leases (name, owner, until, epoch) VALUES ($1, $2, $3, 1) \
                            ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until, \
                            epoch = leases.epoch + 1 WHERE leases.owner = excluded.owner OR leases.until <= $4";
-        let touched =
-            self.execute(query(SQL).bind(name).bind(owner).bind(until.micros()).bind(now.micros())).await?;
+        let touched = self.execute(query(SQL).bind(name).bind(owner).bind(until.micros()).bind(now.micros())).await?;
         Ok(touched == 1)
     }
 }

@@ -106,15 +106,13 @@ impl Tx {
     /// Let a kill switch fall.
     pub async fn insert_lock(&mut self, l: &Lock) -> Result<(), StoreError> {
         self.execute_one(
-            query(
-                "INSERT INTO locks (id, kind, value, reason, actor_id, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(l.id.to_string())
-            .bind(l.kind.as_str())
-            .bind(l.value.clone())
-            .bind(l.reason.clone())
-            .bind(l.actor.to_string())
-            .bind(l.created_at.micros()),
+            query("INSERT INTO locks (id, kind, value, reason, actor_id, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
+                .bind(l.id.to_string())
+                .bind(l.kind.as_str())
+                .bind(l.value.clone())
+                .bind(l.reason.clone())
+                .bind(l.actor.to_string())
+                .bind(l.created_at.micros()),
         )
         .await
     }

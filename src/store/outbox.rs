@@ -31,9 +31,8 @@ fn outgoing(row: &AnyRow) -> Result<Outgoing, StoreError> {
 impl super::Store {
     /// Messages that wait for delivery.
     pub async fn outbox_depth(&self) -> Result<u64, StoreError> {
-        let row = query("SELECT count(*) AS n FROM outbox WHERE due_at IS NOT NULL")
-            .fetch_one(&self.inner.readers)
-            .await?;
+        let row =
+            query("SELECT count(*) AS n FROM outbox WHERE due_at IS NOT NULL").fetch_one(&self.inner.readers).await?;
         Reader::new("outbox", &row).number("n")
     }
 }

@@ -86,9 +86,7 @@ impl<'r> Reader<'r> {
     }
 
     pub(super) fn optional_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, StoreError> {
-        self.optional_text(column)?
-            .map(|t| serde_json::from_str(&t).map_err(|e| self.corrupt(column, e)))
-            .transpose()
+        self.optional_text(column)?.map(|t| serde_json::from_str(&t).map_err(|e| self.corrupt(column, e))).transpose()
     }
 }
 

@@ -91,7 +91,16 @@ impl Writer {
         let room = Arc::clone(&shared.room).try_acquire_owned().map_err(|_| StoreError::Busy)?;
         let mut state = Arc::clone(&shared.state).lock_owned().await;
         shared.make_ready(&mut state).await?;
-        Ok(Tx { state, shared: Arc::clone(shared), events: Vec::new(), wrote: false, broken: false, victim: false, ended: false, _room: room })
+        Ok(Tx {
+            state,
+            shared: Arc::clone(shared),
+            events: Vec::new(),
+            wrote: false,
+            broken: false,
+            victim: false,
+            ended: false,
+            _room: room,
+        })
     }
 
     pub(super) async fn close(&self) {
