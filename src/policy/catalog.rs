@@ -64,14 +64,15 @@ pub(super) fn parse(
     let shown = files.shown(CATALOG);
     let Some(text) = files.get(CATALOG) else {
         problems.push(
-            Place { file: &shown, text: "" }
-                .whole("the catalog is missing", "create catalog.toml with one [[entitlement]] for each thing to grant"),
+            Place { file: &shown, text: "" }.whole(
+                "the catalog is missing",
+                "create catalog.toml with one [[entitlement]] for each thing to grant",
+            ),
         );
         return (Catalog::default(), BTreeMap::new());
     };
     let place = Place { file: &shown, text };
-    let mut reader =
-        Reader { place, targets, problems, catalog: Catalog::default(), descriptions: BTreeMap::new() };
+    let mut reader = Reader { place, targets, problems, catalog: Catalog::default(), descriptions: BTreeMap::new() };
     match toml::from_str::<Document>(text) {
         Ok(document) if document.entitlement.len() > MAX_ENTITLEMENTS => {
             reader.problem(0..0, format!("more than {MAX_ENTITLEMENTS} entitlements"), "use fewer, wider entitlements");
@@ -147,7 +148,11 @@ impl Reader<'_> {
         }
         let title = line.title.as_ref();
         if title.trim().is_empty() || title.chars().count() > 200 || title.contains(char::is_control) {
-            self.problem(line.title.span(), "the title is empty or too long", "write one line of at most 200 characters");
+            self.problem(
+                line.title.span(),
+                "the title is empty or too long",
+                "write one line of at most 200 characters",
+            );
         }
         let too_long = |s: &str| s.chars().count() > MAX_TEXT;
         if too_long(&line.description) || line.labels.iter().any(|(k, v)| too_long(k) || too_long(v)) {
@@ -181,10 +186,18 @@ impl Reader<'_> {
             );
         }
         if *line.sensitivity.as_ref() > 4 {
-            self.problem(line.sensitivity.span(), "there is no such sensitivity", "use 0 (harmless) to 4 (crown jewels)");
+            self.problem(
+                line.sensitivity.span(),
+                "there is no such sensitivity",
+                "use 0 (harmless) to 4 (crown jewels)",
+            );
         }
         if let Some(claims) = line.max_claims.as_ref().filter(|c| *c.as_ref() == 0) {
-            self.problem(claims.span(), "max_claims is 0, so nobody could ever claim", "use 1 or more, or leave it out");
+            self.problem(
+                claims.span(),
+                "max_claims is 0, so nobody could ever claim",
+                "use 1 or more, or leave it out",
+            );
         }
     }
 

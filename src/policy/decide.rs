@@ -48,7 +48,8 @@ impl PolicySet {
         inputs: &Inputs,
     ) -> Permission {
         let Some(slot) = self.slot(&entitlement.id) else { return unknown(Action::Approve, &entitlement.id) };
-        let mut permission = permission(Action::Approve, self.ask(Action::Approve, approver, slot, inputs, Some(subject)));
+        let mut permission =
+            permission(Action::Approve, self.ask(Action::Approve, approver, slot, inputs, Some(subject)));
         let mut forbid = |rule: &str, text: &str| {
             permission.allowed = false;
             permission.reasons.push(Reason::built_in(Action::Approve, rule, text));
@@ -195,7 +196,11 @@ fn standing(subject: &Subject, inputs: &Inputs, max_ttl: &mut Ttl, reasons: &mut
         if let Some(left) = left {
             *max_ttl = left.min(*max_ttl);
         } else {
-            reasons.push(Reason::built_in(Action::Request, "contract-ended", "the contract ends before the access starts"));
+            reasons.push(Reason::built_in(
+                Action::Request,
+                "contract-ended",
+                "the contract ends before the access starts",
+            ));
         }
         let text = format!("the access ends before the contract does, {end}");
         let met = left.is_some_and(|left| inputs.ttl <= left);

@@ -105,7 +105,8 @@ impl Files {
             let shown = self.shown(&name);
             let place = Place { file: &shown, text: "" };
             if self.texts.len() >= MAX_FILES {
-                problems.push(place.whole(format!("more than {MAX_FILES} files"), "put several policies into one file"));
+                problems
+                    .push(place.whole(format!("more than {MAX_FILES} files"), "put several policies into one file"));
                 return;
             }
             match read_bounded(&entry.path()) {

@@ -5,24 +5,36 @@
 //! answers. `cases`, `lint`, `explain` and `matrix` are the tools behind `tidegate policy`.
 
 mod action;
+mod cases;
 mod catalog;
 mod decide;
 mod engine;
+mod explain;
 mod facts;
 mod files;
+mod lint;
+mod matrix;
 mod obligations;
 mod problem;
 mod rules;
+pub mod seed;
 mod set;
 mod targets;
 
 pub use self::{
     action::Action,
+    cases::{TestReport, identities, test, test_set},
     engine::{PolicyEngine, Reload},
+    explain::explain,
     files::Files,
+    lint::{lint, lint_set},
+    matrix::{matrix, ordinary},
     obligations::Obligations,
     problem::{LoadError, Problem},
     rules::Rule,
     set::PolicySet,
     targets::{NamedTargets, TargetDirectory, UncheckedTargets},
 };
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,11 @@ pub(super) fn schema(files: &Files, problems: &mut Vec<Problem>) -> Option<Schem
     let have: BTreeSet<String> = schema.actions().map(ToString::to_string).collect();
     let want: BTreeSet<String> = Action::ALL.iter().map(|a| format!("Tidegate::Action::\"{a}\"")).collect();
     if have != want {
-        problems.push(place.at(0, "the schema must have the actions Request, AutoApprove, Approve and Mint only", help));
+        problems.push(place.at(
+            0,
+            "the schema must have the actions Request, AutoApprove, Approve and Mint only",
+            help,
+        ));
         return None;
     }
     Some(schema)

@@ -94,8 +94,9 @@ impl PolicySet {
         let schema = rules::schema(&files, &mut problems);
         let rules = schema.as_ref().map(|s| rules::parse(&files, s, &catalog, &mut problems)).unwrap_or_default();
         match schema {
-            Some(schema) if problems.is_empty() => Self::assemble(files, schema, catalog, rules, &descriptions)
-                .map_err(|p| LoadError::new(vec![p])),
+            Some(schema) if problems.is_empty() => {
+                Self::assemble(files, schema, catalog, rules, &descriptions).map_err(|p| LoadError::new(vec![p]))
+            }
             _ => Err(LoadError::new(problems)),
         }
     }
@@ -186,8 +187,7 @@ impl PolicySet {
         let Some(program) = slot.programs.get(&action) else {
             return Answer::failed(action, &"the action is unknown");
         };
-        self.ask_only(program, action, principal, slot, inputs, about)
-            .unwrap_or_else(|e| Answer::failed(action, &e))
+        self.ask_only(program, action, principal, slot, inputs, about).unwrap_or_else(|e| Answer::failed(action, &e))
     }
 
     /// The same with some of the rules.
@@ -207,8 +207,8 @@ impl PolicySet {
         };
         let context = self.vocabulary.context(inputs, about)?;
         let (principal, action_uid) = (prepared.uid.clone(), self.vocabulary.action(action));
-        let request = Request::new(principal, action_uid, slot.uid.clone(), context, None)
-            .map_err(|e| FactError::of(&e))?;
+        let request =
+            Request::new(principal, action_uid, slot.uid.clone(), context, None).map_err(|e| FactError::of(&e))?;
         let response = self.authorizer.is_authorized(&request, program, &entities);
         let mut answer = Answer { allowed: response.decision() == CedarDecision::Allow, ..Answer::default() };
         for error in response.diagnostics().errors() {

@@ -52,10 +52,11 @@ impl NamedTargets {
 
     /// The targets that the shipped catalog is for.
     pub fn seed() -> Self {
-        Self::default()
-            .with("dev-token", "token", true)
-            .with("dev-ssh", "ssh", true)
-            .with("dev-directory", "directory", true)
+        Self::default().with("dev-token", "token", true).with("dev-ssh", "ssh", true).with(
+            "dev-directory",
+            "directory",
+            true,
+        )
     }
 }
 
