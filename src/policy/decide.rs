@@ -49,7 +49,7 @@ impl PolicySet {
     ) -> Permission {
         let Some(slot) = self.slot(&entitlement.id) else { return unknown(Action::Approve, &entitlement.id) };
         let mut permission =
-            permission(Action::Approve, self.ask(Action::Approve, approver, slot, inputs, Some(subject)));
+            permission(Action::Approve, self.ask(Action::Approve, &self.scene(approver, slot, inputs, Some(subject))));
         let mut forbid = |rule: &str, text: &str| {
             permission.allowed = false;
             permission.reasons.push(Reason::built_in(Action::Approve, rule, text));
@@ -72,7 +72,7 @@ impl PolicySet {
     /// May `holder` claim a credential of `entitlement` now?
     pub fn may_mint(&self, holder: &Subject, entitlement: &Entitlement, inputs: &Inputs) -> Permission {
         let Some(slot) = self.slot(&entitlement.id) else { return unknown(Action::Mint, &entitlement.id) };
-        let mut permission = permission(Action::Mint, self.ask(Action::Mint, holder, slot, inputs, None));
+        let mut permission = permission(Action::Mint, self.ask(Action::Mint, &self.scene(holder, slot, inputs, None)));
         let mut forbid = |rule: &str, text: &str| {
             permission.allowed = false;
             permission.reasons.push(Reason::built_in(Action::Mint, rule, text));
@@ -92,7 +92,8 @@ impl PolicySet {
             return Decision { reasons, ..denied(asked.ttl) };
         };
         let ceiling = slot.entitlement.max_ttl;
-        let request = self.ask(Action::Request, subject, slot, given, None);
+        let scene = self.scene(subject, slot, given, None);
+        let request = self.ask(Action::Request, &scene);
         let allowed = request.allowed;
         let obligations = self.obligations(&request);
         let mut reasons = told(Action::Request, request);
@@ -105,7 +106,7 @@ impl PolicySet {
         terms.extend(required(&obligations, asked));
         refuse_unknown(Action::Request, &obligations, &mut terms, &mut reasons);
 
-        let auto = self.ask(Action::AutoApprove, subject, slot, given, None);
+        let auto = self.ask(Action::AutoApprove, &scene);
         let for_auto = self.obligations(&auto);
         let failed = !auto.errors.is_empty() || !for_auto.unknown.is_empty();
         let mut granted = auto.allowed;
@@ -167,7 +168,7 @@ fn verdict(
     granted: bool,
     reasons: &mut Vec<Reason>,
 ) -> Verdict {
-    if failed || terms.iter().any(|t| !t.met && !(preview && t.providable)) {
+    if failed || !terms.iter().all(|t| t.met || (preview && t.providable)) {
         Verdict::Denied
     } else if granted {
         Verdict::Auto

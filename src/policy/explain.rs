@@ -7,8 +7,9 @@ use cedar_policy::{Effect, PolicySet as CedarSet, PrincipalConstraint};
 
 use super::{
     action::Action,
+    facts::FactError,
     rules::Rule,
-    set::{PolicySet, Slot},
+    set::{PolicySet, Scene, Slot},
 };
 use crate::domain::{
     catalog::Entitlement,
@@ -49,11 +50,12 @@ pub fn explain(set: &PolicySet, subject: &Subject, entitlement: &Entitlement, in
         line(&mut text, 1, &format!("{} {}: {}", reason.effect, reason.policy, reason.text));
     }
     let Some(slot) = set.slot(&entitlement.id) else { return text };
+    let scene = set.scene(subject, slot, inputs, None);
     for action in [Action::Request, Action::AutoApprove, Action::Mint] {
-        let answer = set.ask(action, subject, slot, inputs, None);
+        let answer = set.ask(action, &scene);
         line(&mut text, 0, &format!("{action}: {}", if answer.allowed { "allowed" } else { "not allowed" }));
         for rule in set.rules().iter().filter(|r| r.actions.contains(&action)) {
-            let outcome = outcome(set, rule, action, subject, slot, inputs);
+            let outcome = outcome(set, rule, action, subject, slot, &scene);
             let effect = if rule.effect == Effect::Permit { "permit" } else { "forbid" };
             line(&mut text, 1, &format!("{effect} {} ({}:{}): {outcome}", rule.id, rule.file, rule.line));
         }
@@ -61,7 +63,14 @@ pub fn explain(set: &PolicySet, subject: &Subject, entitlement: &Entitlement, in
     text
 }
 
-fn outcome(set: &PolicySet, rule: &Rule, action: Action, subject: &Subject, slot: &Slot, inputs: &Inputs) -> String {
+fn outcome(
+    set: &PolicySet,
+    rule: &Rule,
+    action: Action,
+    subject: &Subject,
+    slot: &Slot,
+    scene: &Result<Scene<'_>, FactError>,
+) -> String {
     if !rule.admits(&slot.uid, &slot.target) {
         return format!("not about {}", slot.entitlement.id);
     }
@@ -73,7 +82,11 @@ fn outcome(set: &PolicySet, rule: &Rule, action: Action, subject: &Subject, slot
         return format!("not in group {group}");
     }
     let alone = CedarSet::from_policies([rule.policy.clone()]).map_err(|e| e.to_string());
-    let answer = alone.and_then(|p| set.ask_only(&p, action, subject, slot, inputs, None).map_err(|e| e.to_string()));
+    let answer = match (&alone, scene) {
+        (Ok(program), Ok(scene)) => set.ask_only(program, action, scene).map_err(|e| e.to_string()),
+        (Err(e), _) => Err(e.clone()),
+        (_, Err(e)) => Err(e.to_string()),
+    };
     match answer {
         Err(e) => format!("ERROR: {e}"),
         Ok(answer) => match (answer.errors.first(), answer.reasons.first()) {

@@ -119,11 +119,11 @@ pub(super) fn parse(files: &Files, schema: &Schema, catalog: &Catalog, problems:
             }
         };
         for template in set.templates() {
-            let offset = template.as_ref().loc().map_or(0, |l| l.start());
+            let offset = template.as_ref().loc().map_or(0, |l| l.span.offset());
             problems.push(place.at(offset, "a template, with a ?slot", "write a policy of its own for each case"));
         }
         let mut policies: Vec<(usize, &Policy)> =
-            set.policies().map(|p| (p.as_ref().loc().map_or(0, |l| l.start()), p)).collect();
+            set.policies().map(|p| (p.as_ref().loc().map_or(0, |l| l.span.offset()), p)).collect();
         policies.sort_by_key(|(offset, _)| *offset);
         for (offset, policy) in policies {
             if let Some(rule) = read(place, offset, policy, &mut seen, problems) {
@@ -191,7 +191,7 @@ fn read(
 
 /// Byte offset of an annotation within its policy.
 fn annotation_at(place: Place<'_>, offset: usize, policy: &Policy, key: &str) -> usize {
-    let end = policy.as_ref().loc().map_or(offset, |l| l.end());
+    let end = policy.as_ref().loc().map_or(offset, |l| l.span.offset() + l.span.len());
     let text = place.text.get(offset..end).unwrap_or_default();
     offset + text.find(&format!("@{key}(")).or_else(|| text.find(&format!("@{key}"))).unwrap_or(0)
 }
@@ -202,7 +202,7 @@ fn check_literals(place: Place<'_>, offset: usize, rule: &Rule, catalog: &Catalo
         let name = uid.id().unescaped();
         let text = uid.to_string();
         let at = || {
-            let end = rule.policy.as_ref().loc().map_or(offset, |l| l.end());
+            let end = rule.policy.as_ref().loc().map_or(offset, |l| l.span.offset() + l.span.len());
             offset + place.text.get(offset..end).and_then(|t| t.find(&text)).unwrap_or(0)
         };
         match uid.type_name().basename() {
@@ -238,7 +238,7 @@ fn validate(files: &Files, schema: &Schema, rules: &[Rule], problems: &mut Vec<P
     };
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     for error in result.validation_errors() {
-        let found = located(files, rules, &error.policy_id().to_string(), &DetailedError::from(error));
+        let found = located(files, rules, error.policy_id().as_ref(), &DetailedError::from(error));
         problems.extend(found);
     }
 }
@@ -249,7 +249,7 @@ pub(super) fn warnings(files: &Files, schema: &Schema, rules: &[Rule]) -> Vec<Pr
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     result
         .validation_warnings()
-        .flat_map(|w| located(files, rules, &w.policy_id().to_string(), &DetailedError::from(w)))
+        .flat_map(|w| located(files, rules, w.policy_id().as_ref(), &DetailedError::from(w)))
         .collect()
 }
 
@@ -257,6 +257,6 @@ fn located(files: &Files, rules: &[Rule], id: &str, error: &DetailedError) -> Ve
     let help = "see schema.cedarschema for what policies can speak of";
     let Some(rule) = rules.iter().find(|r| r.id == id) else { return Vec::new() };
     let text = files.policies().find(|(name, _)| files.shown(name) == rule.file).map_or("", |(_, t)| t);
-    let fallback = rule.policy.as_ref().loc().map_or(0, |l| l.start());
+    let fallback = rule.policy.as_ref().loc().map_or(0, |l| l.span.offset());
     Place { file: &rule.file, text }.diagnosed(error, fallback, help)
 }

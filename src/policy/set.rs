@@ -12,7 +12,7 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, Decision as CedarDecision, Entities, Entity, EntityUid, PolicySet as CedarSet, Request, Schema,
+    Authorizer, Context, Decision as CedarDecision, Entities, Entity, EntityUid, PolicySet as CedarSet, Request, Schema,
 };
 use lru::LruCache;
 
@@ -70,6 +70,14 @@ struct Prepared {
     with: Mutex<LruCache<Arc<str>, Arc<Entities>>>,
 }
 
+/// One principal, entitlement and ask, ready for any question.
+pub(super) struct Scene<'a> {
+    slot: &'a Slot,
+    principal: EntityUid,
+    entities: Arc<Entities>,
+    context: Context,
+}
+
 /// What Cedar said to one action.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -82,7 +90,10 @@ pub(super) struct Answer {
 
 impl fmt::Debug for PolicySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PolicySet").field("version", &self.version).field("rules", &self.rules.len()).finish()
+        f.debug_struct("PolicySet")
+            .field("version", &self.version)
+            .field("rules", &self.rules.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,41 +186,41 @@ impl PolicySet {
         self.slots.get(id)
     }
 
-    /// Put one question to Cedar: all rules that can have a say, or those given.
-    pub(super) fn ask(
+    /// Everything that the questions about one principal, entitlement and ask have in common.
+    pub(super) fn scene<'a>(
         &self,
-        action: Action,
         principal: &Subject,
-        slot: &Slot,
+        slot: &'a Slot,
         inputs: &Inputs,
         about: Option<&Subject>,
-    ) -> Answer {
-        let Some(program) = slot.programs.get(&action) else {
-            return Answer::failed(action, &"the action is unknown");
-        };
-        self.ask_only(program, action, principal, slot, inputs, about).unwrap_or_else(|e| Answer::failed(action, &e))
-    }
-
-    /// The same with some of the rules.
-    pub(super) fn ask_only(
-        &self,
-        program: &CedarSet,
-        action: Action,
-        principal: &Subject,
-        slot: &Slot,
-        inputs: &Inputs,
-        about: Option<&Subject>,
-    ) -> Result<Answer, FactError> {
+    ) -> Result<Scene<'a>, FactError> {
         let prepared = self.prepared(principal)?;
         let entities = match about {
             None => prepared.with(slot)?,
             Some(subject) => Arc::new(self.approval_entities(&prepared, slot, subject)?),
         };
         let context = self.vocabulary.context(inputs, about)?;
-        let (principal, action_uid) = (prepared.uid.clone(), self.vocabulary.action(action));
-        let request =
-            Request::new(principal, action_uid, slot.uid.clone(), context, None).map_err(|e| FactError::of(&e))?;
-        let response = self.authorizer.is_authorized(&request, program, &entities);
+        Ok(Scene { slot, principal: prepared.uid.clone(), entities, context })
+    }
+
+    /// Put one question to Cedar, with all rules that can have a say.
+    pub(super) fn ask(&self, action: Action, scene: &Result<Scene<'_>, FactError>) -> Answer {
+        let failed = |why: &dyn fmt::Display| Answer { errors: vec![Reason::error(action, why)], ..Answer::default() };
+        match scene {
+            Err(e) => failed(e),
+            Ok(scene) => match scene.slot.programs.get(&action) {
+                Some(program) => self.ask_only(program, action, scene).unwrap_or_else(|e| failed(&e)),
+                None => failed(&"the action is unknown"),
+            },
+        }
+    }
+
+    /// The same with some of the rules.
+    pub(super) fn ask_only(&self, program: &CedarSet, action: Action, scene: &Scene<'_>) -> Result<Answer, FactError> {
+        let (principal, resource) = (scene.principal.clone(), scene.slot.uid.clone());
+        let request = Request::new(principal, self.vocabulary.action(action), resource, scene.context.clone(), None)
+            .map_err(|e| FactError::of(&e))?;
+        let response = self.authorizer.is_authorized(&request, program, &scene.entities);
         let mut answer = Answer { allowed: response.decision() == CedarDecision::Allow, ..Answer::default() };
         for error in response.diagnostics().errors() {
             let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
@@ -286,12 +297,6 @@ impl Prepared {
         let entities = Arc::new(entities.map_err(|e| FactError::of(&e))?);
         with.put(Arc::clone(&slot.entitlement.id), Arc::clone(&entities));
         Ok(entities)
-    }
-}
-
-impl Answer {
-    fn failed(action: Action, why: &dyn fmt::Display) -> Self {
-        Self { errors: vec![Reason::error(action, why)], ..Self::default() }
     }
 }
 
