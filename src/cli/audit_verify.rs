@@ -142,7 +142,8 @@ mod tests {
         let mut bytes = export.clone().into_bytes();
         bytes.extend(b"\xff\xfe\n");
         assert!(verify_export(&bytes[..], trust.clone()).unwrap().is_err());
-        assert!(verify_export(io::Read::chain(export.as_bytes(), io::repeat(b' ')), trust.clone()).unwrap().is_err());
+        let endless = export.as_bytes().chain(io::BufReader::new(io::repeat(b' ')));
+        assert!(verify_export(endless, trust.clone()).unwrap().is_err());
         assert!(verify_export(&b""[..], trust.clone()).unwrap().is_err());
         assert!(verify_export(export.trim_end().as_bytes(), trust).unwrap().is_ok(), "a last newline is not needed");
     }
