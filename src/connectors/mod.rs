@@ -1,1 +1,3 @@
-//! Placeholder while the house is being built.
+//! Adapters: one folder a kind of target. They see only `ports` and `domain`.
+
+pub mod postgres;
