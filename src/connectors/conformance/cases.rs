@@ -1,6 +1,7 @@
 //! The cases of the conformance suite, one function a promise. Each answers with what it saw, if that was wrong.
 
 use std::{
+    fmt::Write as _,
     io,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -323,7 +324,8 @@ pub async fn secrets_never_show(h: &dyn Harness) -> Case {
         }
         h.ledger().end(held.recipe().grant);
         let revoked = c.revoke(held.recipe()).await;
-        seen.push_str(&format!("{revoked:?} {:?} {:?}", c.verify(held.recipe()).await, c.check().await));
+        let after = (revoked, c.verify(held.recipe()).await, c.check().await);
+        write!(seen, "{after:?}").map_err(|e| e.to_string())?;
         Ok::<_, String>((held, seen))
     }
     .with_subscriber(subscriber)
