@@ -75,6 +75,7 @@ async fn look_at_myself(client: &Client, settings: &Settings, findings: &mut Vec
                pg_is_in_recovery() AS standby, r.rolsuper AS superuser, \
                r.rolcreaterole OR r.rolsuper AS creator, r.rolinherit OR r.rolsuper AS inherits, \
                pg_has_role('pg_signal_backend', 'USAGE') AS signals, \
+               pg_has_role('pg_read_all_stats', 'USAGE') AS sees, \
                coalesce((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false) AS encrypted \
                FROM pg_roles r WHERE r.rolname = current_user";
     let row = one(client, sql).await?.ok_or_else(|| Fault::Unavailable("the server gave no answer".into()))?;
@@ -109,6 +110,13 @@ async fn look_at_myself(client: &Client, settings: &Settings, findings: &mut Vec
         format!("{user} is a member of pg_signal_backend"),
         format!("{user} is not a member of pg_signal_backend"),
         format!("GRANT pg_signal_backend TO {user};"),
+    ));
+    findings.push(either(
+        flag(&row, "sees")?,
+        "may see sessions",
+        format!("{user} is a member of pg_read_all_stats"),
+        format!("{user} is not a member of pg_read_all_stats, so it cannot see when a session began"),
+        format!("GRANT pg_read_all_stats TO {user};"),
     ));
     findings.push(either(
         flag(&row, "inherits")?,

@@ -26,12 +26,22 @@ pub(super) async fn revoke(client: &Client, plan: &Plan) -> Result<(), Fault> {
         match once(client, plan).await {
             Ok(()) => return Ok(()),
             Err(e) if [code::UNDEFINED_OBJECT, code::INTERNAL, code::DEPENDENT_OBJECTS].contains(&e.code.as_str()) => {
-                last = e.fault;
+                last = if e.code == code::DEPENDENT_OBJECTS { in_the_way(plan, &e.fault) } else { e.fault };
             }
             Err(e) => return Err(e.fault),
         }
     }
     Err(last)
+}
+
+/// Only who gave a right, or stands above, can take it back: a superuser gave the role rights of its own, or others
+/// built on what it made.
+fn in_the_way(plan: &Plan, fault: &Fault) -> Fault {
+    let role = ident(&plan.role);
+    Fault::Refused(format!(
+        "{fault}; {role} cannot log in any more, and its sessions are cut; what is in the way needs somebody with more \
+         rights: in each database named, run DROP OWNED BY {role};"
+    ))
 }
 
 impl From<Fault> for Failure {
