@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
+#[cfg(feature = "failpoints")]
+mod conformance;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tidegate::{
     connectors::postgres::Postgres as PostgresConnector,
     domain::{
-        grant::{Claim, Intent},
+        grant::{Claim, Intent, Recipe},
         id::{GrantId, IdentityId},
         secret::Minted,
         time::Timestamp,
@@ -83,17 +87,11 @@ impl<'a> World<'a> {
     }
 
     fn connector_with(&self, extra: &Value) -> Arc<dyn Connector> {
-        Arc::new(PostgresConnector::new(&self.settings(extra), Arc::new(SystemEntropy::new())).unwrap())
+        connector(&self.settings(extra))
     }
 
     pub fn wish(&self, grant: GrantId) -> Wish {
-        Wish {
-            grant,
-            holder: IdentityId::new(ulid::Ulid::from_parts(1, 1)),
-            holder_name: "ana".into(),
-            entitlement: "db:readwrite".into(),
-            parameters: json!({"roles": [self.name("app")]}),
-        }
+        wish(grant, json!({"roles": [self.name("app")]}))
     }
 
     async fn intent(&self, c: &dyn Connector, lasting: Duration) -> Intent {
@@ -101,15 +99,9 @@ impl<'a> World<'a> {
     }
 
     async fn intent_with(&self, c: &dyn Connector, lasting: Duration, parameters: Value) -> Intent {
-        let wish = Wish { parameters, ..self.wish(new_grant()) };
-        Intent {
-            recipe: c.prepare(&wish).await.unwrap(),
-            holder: wish.holder,
-            holder_name: wish.holder_name,
-            entitlement: wish.entitlement,
-            parameters: wish.parameters,
-            not_after: now().plus_std(lasting),
-        }
+        let wish = wish(new_grant(), parameters);
+        let recipe = c.prepare(&wish).await.unwrap();
+        intent(wish, recipe, now().plus_std(lasting))
     }
 
     /// A live grant and its credential.
@@ -128,6 +120,31 @@ impl<'a> World<'a> {
 
     async fn roles_named(&self, role: &str) -> String {
         self.server.ask("postgres", &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await.unwrap()
+    }
+}
+
+fn connector(settings: &serde_json::Map<String, Value>) -> Arc<dyn Connector> {
+    Arc::new(PostgresConnector::new(settings, Arc::new(SystemEntropy::new())).unwrap())
+}
+
+fn wish(grant: GrantId, parameters: Value) -> Wish {
+    Wish {
+        grant,
+        holder: IdentityId::new(ulid::Ulid::from_parts(1, 1)),
+        holder_name: "ana".into(),
+        entitlement: "db:readwrite".into(),
+        parameters,
+    }
+}
+
+fn intent(wish: Wish, recipe: Recipe, not_after: Timestamp) -> Intent {
+    Intent {
+        recipe,
+        holder: wish.holder,
+        holder_name: wish.holder_name,
+        entitlement: wish.entitlement,
+        parameters: wish.parameters,
+        not_after,
     }
 }
 
@@ -225,7 +242,6 @@ async fn what_the_holder_made_goes_to_the_heir_in_every_database() {
     w.open_to_app(&other).await;
     let c = w.connector();
     let (intent, minted) = w.open(c.as_ref(), LONG).await;
-    let role = intent.recipe.object.clone();
     for database in [&w.database, &other] {
         let mut holder = w.login(&minted, database).await.unwrap();
         let sql = "CREATE TABLE mine (x int); GRANT SELECT ON mine TO PUBLIC; CREATE TEMP TABLE brief (x int); \
@@ -469,7 +485,6 @@ async fn roles_are_made_and_ended_quickly() {
     for _ in 0..N {
         intents.push(w.intent(c.as_ref(), LONG).await);
     }
-    use futures::StreamExt;
     let started = stopwatch();
     let made: Vec<_> = futures::stream::iter(&intents).map(|i| c.activate(i)).buffer_unordered(8).collect().await;
     let making = started.elapsed();

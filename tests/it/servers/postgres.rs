@@ -3,6 +3,8 @@
 //! A small shell is the parent of the server and waits for the end of its own standard input, which this process
 //! holds open. So no server outlives the tests, not even when they are killed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::{
     collections::HashMap,
     fs,
@@ -89,11 +91,6 @@ impl Postgres {
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// URL of a database for its superuser.
-    pub fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     /// How `user` connects.
