@@ -1,5 +1,7 @@
 //! Signing of JSON Web Tokens, with keys that rotate. The keys never leave the adapter.
 
+use std::sync::Arc;
+
 use crate::domain::{secret::Secret, time::Timestamp};
 
 /// A token could not be signed.
@@ -48,4 +50,24 @@ pub trait Signer: Send + Sync {
 
     /// Public keys, current and retiring ones, as a JWK Set (RFC 7517 §5).
     fn jwks(&self) -> serde_json::Value;
+}
+
+/// A key of the broker could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyError(pub String);
+
+/// An Ed25519 key that signs bytes and never shows itself: an SSH certificate authority, the audit log's checkpoints.
+pub trait Ed25519Key: Send + Sync {
+    /// The public key.
+    fn public(&self) -> [u8; 32];
+
+    /// The signature (RFC 8032) of a message.
+    fn sign(&self, message: &[u8]) -> [u8; 64];
+}
+
+/// The broker's own keys by name. A key is made when it is first asked for, and is the same ever after.
+pub trait KeyVault: Send + Sync {
+    /// The certificate authority of that name, `[a-z0-9-]`, for SSH certificates.
+    fn ssh_ca(&self, name: &str) -> Result<Arc<dyn Ed25519Key>, KeyError>;
 }

@@ -1,0 +1,3 @@
+//! Real servers for the tests, started by the tests on free loopback ports and gone when the tests are.
+
+pub mod postgres;
