@@ -23,7 +23,7 @@ const MAX_NOTE: usize = 1 << 16;
 pub enum CheckpointError {
     /// Not `<name>+<key id>+<key>`, or the key id is not that of the key.
     #[error(
-        "not a verifier key: `<name>+<key id in hex>+<key in base64>` is expected, as `tidegate audit key` prints it"
+        "not a verifier key: `<name>+<key id in hex>+<key in base64>` is expected"
     )]
     BadKey,
     /// A name that is empty or has white space or `+` in it.
