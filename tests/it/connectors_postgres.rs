@@ -468,6 +468,13 @@ async fn a_server_that_is_down_is_unavailable_and_proves_nothing() {
     assert!(matches!(c.verify(&intent.recipe).await, Presence::Absent(_)));
     assert!(w.login(&minted, &w.database).await.is_err());
 
+    // It accepts connections and never answers.
+    server.freeze();
+    let (revoked, seen) = (c.revoke(&intent.recipe).await, c.verify(&intent.recipe).await);
+    server.thaw();
+    assert!(matches!(revoked, Err(Fault::Unavailable(_))), "{revoked:?}");
+    assert!(matches!(seen, Presence::Unknown(_)), "{seen:?}");
+
     // Somebody drops the role by hand under an open session: the session is still access.
     let (intent, minted) = w.open(c.as_ref(), LONG).await;
     let session = w.login(&minted, &w.database).await.unwrap();
