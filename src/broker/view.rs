@@ -12,8 +12,9 @@ use crate::{
         request::RequestState,
     },
     ports::connector::Finding,
-    store::LockKind,
 };
+
+pub use crate::store::LockKind;
 
 /// A page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -415,7 +416,9 @@ pub struct EventView {
     pub seq: u64,
     /// RFC 6962 leaf hash, hex.
     pub hash: String,
-    /// The event.
+    /// The exact bytes that were hashed.
+    pub leaf: String,
+    /// The event, parsed from them.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
 }
