@@ -49,7 +49,7 @@ enum Body<'a> {
 impl Client {
     /// For this server. A token is refused if it would cross a network in clear.
     pub fn new(server: &str, token: Option<Secret>, timeout: Duration) -> Result<Self, Failure> {
-        crate::cli::init_crypto();
+        crate::keys::init_crypto();
         let base = server_url(server)?;
         let local = is_loopback(&base);
         if base.scheme() == "http" && !local && token.is_some() {
@@ -158,6 +158,12 @@ impl Client {
                 _ => return Ok(rows),
             }
         }
+    }
+
+    /// All rows of a list that has no pages.
+    pub async fn whole(&self, path: &[&str]) -> Result<Vec<Value>, Failure> {
+        let (_, list) = self.get_as::<crate::broker::view::List<Value>>(path).await?;
+        Ok(list.items)
     }
 
     /// One page of a list and the cursor of the next.
