@@ -27,19 +27,24 @@ use crate::connectors::{TARGET, World, intent, start, wish};
 struct Group {
     world: World,
     clock: Arc<ManualClock>,
+    fault: Option<(Call, Behaviour)>,
 }
 
 impl Group {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::at(start()));
-        Self { world: World::new(Arc::clone(&clock) as _), clock }
+        Self { world: World::new(Arc::clone(&clock) as _), clock, fault: None }
     }
 }
 
 #[async_trait]
 impl Harness for Group {
     async fn connector(&self) -> Result<Arc<dyn Connector>, String> {
-        Ok(self.world.connector("directory", &json!({})))
+        let (connector, faults) = Faulty::around(self.world.connector("directory", &json!({})));
+        if let Some((call, behaviour)) = self.fault {
+            faults.set(call, behaviour);
+        }
+        Ok(connector)
     }
 
     fn ledger(&self) -> &FakeLedger {
@@ -70,7 +75,10 @@ impl Harness for Group {
         Ok(self.world.directory.decides("oncall", intent.holder, self.now()))
     }
 
-    /// The access is the group's, not the grant's: with another grant open it goes on.
+    fn shares_access(&self) -> bool {
+        true
+    }
+
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
         self.world.directory.set_mood(match trouble {
             Trouble::Down => Mood::Failing,
@@ -87,9 +95,26 @@ impl Harness for Group {
 
 #[tokio::test]
 async fn directory_conforms() {
-    for case in conformance::CASES {
-        // A fresh directory for each: access by one grant is access, whoever opened it.
-        conformance::run_case(&Group::new(), case).await.unwrap();
+    conformance::run(&Group::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn conformance_catches_connectors_that_do_not_keep_their_word() {
+    for (call, behaviour) in [
+        (Call::Activate, Behaviour::Lies),
+        (Call::Activate, Behaviour::EffectThenTimeout),
+        (Call::Revoke, Behaviour::Lies),
+        (Call::Revoke, Behaviour::Refuses),
+        (Call::Verify, Behaviour::Lies),
+        (Call::Verify, Behaviour::Fails(1)),
+        (Call::Sweep, Behaviour::Lies),
+        (Call::Check, Behaviour::Lies),
+        (Call::Prepare, Behaviour::Lies),
+    ] {
+        let mut group = Group::new();
+        group.fault = Some((call, behaviour));
+        let played = conformance::run(&group).await;
+        assert!(played.is_err(), "{call:?} {behaviour:?} was not caught");
     }
 }
 

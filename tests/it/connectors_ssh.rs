@@ -11,7 +11,7 @@ use tidegate::{
     },
     domain::{grant::Intent, id::GrantId, secret::Minted, time::Timestamp},
     ports::{
-        clock::SystemClock,
+        clock::{ManualClock, SystemClock},
         connector::{Connector, Fault, Presence, Wish},
     },
 };
@@ -33,7 +33,7 @@ fn krl_file(world: &World) -> PathBuf {
 
 fn settings(world: &World) -> Value {
     fs::create_dir_all(world.path().join("published")).unwrap();
-    json!({"ca": "prod", "krl_file": krl_file(world), "krl_fetch_seconds": 0, "host": "bastion"})
+    json!({"krl_file": krl_file(world), "krl_fetch_seconds": 0, "host": "bastion"})
 }
 
 fn connector(world: &World) -> Arc<dyn Connector> {
@@ -234,6 +234,38 @@ async fn ssh_mints_no_second_copy_while_the_first_cannot_be_ended() {
     let second = world.ledger.issue(TARGET, &intent, start());
     let minted = c.mint(&intent, &second).await;
     assert!(matches!(minted.map(|_| ()), Err(Fault::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn ssh_serials_stay_listed_for_hosts_with_a_late_clock_and_then_go() {
+    let clock = Arc::new(ManualClock::at(start()));
+    let world = World::new(Arc::clone(&clock) as _);
+    let c = connector(&world);
+    let intent = intent(c.as_ref(), wish(world.grant(), json!({"principals": ["root"]})), minutes(5)).await;
+    world.ledger.issue(TARGET, &intent, start());
+    world.ledger.end(intent.recipe.grant);
+    let size = || fs::metadata(krl_file(&world)).unwrap().len();
+    let empty = size();
+    for (at, listed) in [(0, true), (5, true), (9, true), (10, false)] {
+        clock.set(minutes(at));
+        c.sweep().await.unwrap();
+        assert_eq!(size() > empty, listed, "after {at} minutes");
+    }
+}
+
+#[tokio::test]
+async fn ssh_without_its_directory_harms_only_itself() {
+    let world = World::still();
+    let missing = world.path().join("missing").join("revoked.krl");
+    let c = world.connector("ssh", &json!({"krl_file": missing}));
+    let findings = c.check().await;
+    let bad = findings.iter().find(|f| !f.ok).unwrap();
+    assert!(bad.fix.as_deref().unwrap().contains("install -d"), "{bad:?}");
+    let intent = intent(c.as_ref(), wish(world.grant(), json!({"principals": ["root"]})), minutes(5)).await;
+    assert!(matches!(c.revoke(&intent.recipe).await, Err(Fault::Unavailable(_))));
+    fs::create_dir_all(missing.parent().unwrap()).unwrap();
+    assert_eq!(c.revoke(&intent.recipe).await, Ok(()));
+    assert!(c.check().await.iter().all(|f| f.ok));
 }
 
 #[tokio::test]

@@ -11,9 +11,6 @@ use crate::ports::connector::BadParameters;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Name of the certificate authority; targets with the same name share it. The target's name if not given.
-    #[serde(default)]
-    pub ca: Option<String>,
     /// Where the revocation list is published: an absolute path. In the data directory if not given.
     #[serde(default)]
     pub krl_file: Option<PathBuf>,
@@ -93,6 +90,18 @@ impl Parameters {
     }
 }
 
+/// The name of a target's own authority. Two targets never share one: a revocation list speaks for one target, and a
+/// host that trusted another target's certificates would not hear of their end.
+pub fn authority_name(target: &str) -> String {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=50).contains(&target.len()) && target.chars().all(fits) {
+        return target.to_owned();
+    }
+    let shaped: String = target.to_ascii_lowercase().chars().map(|c| if fits(c) { c } else { '-' }).take(40).collect();
+    let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, target.as_bytes()));
+    format!("{shaped}--{}", digest.get(..12).unwrap_or_default())
+}
+
 fn is_principal(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
     (1..=64).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(fits)
@@ -110,6 +119,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn every_target_has_its_own_authority() {
+        assert_eq!(authority_name("prod-ssh"), "prod-ssh");
+        let names = ["a-b", "a.b", "a_b", "A-b", "ab/", &"x".repeat(90), &"x".repeat(91)].map(authority_name);
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|n| n.len() <= 64));
+    }
 
     #[test]
     fn parameters_are_checked_and_the_field_is_named() {

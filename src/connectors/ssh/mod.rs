@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use self::{
     certificate::Content,
-    config::{Parameters, Settings},
+    config::{Parameters, Settings, authority_name},
     publish::Publisher,
 };
 use super::{
@@ -65,7 +65,7 @@ pub struct Ssh {
 /// From configuration. Publishes an empty revocation list if there is none, and the right one as soon as it can.
 pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
     let settings: Settings = super::settings(config)?;
-    let name = settings.ca.clone().unwrap_or_else(|| config.id.to_ascii_lowercase().replace(['_', '.', ':', '/'], "-"));
+    let name = authority_name(&config.id);
     let ca = parts.keys.ssh_ca(&name).map_err(|e| BuildError::settings(config, e.to_string()))?;
     let (ca_bytes, ca_line) = certificate::authority(ca.as_ref(), &format!("tidegate-{name}"))
         .map_err(|e| BuildError::settings(config, format!("the authority's key cannot be written: {e}")))?;
@@ -76,7 +76,7 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
             let dir = parts.data_dir.join("ssh");
             let made = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
             made.map_err(|e| BuildError::settings(config, format!("cannot make {}: {e}", dir.display())))?;
-            dir.join(format!("{name}-{}.krl", config.id.replace('/', "-")))
+            dir.join(format!("{name}.krl"))
         }
     };
     let publisher = Arc::new(Publisher {
@@ -91,7 +91,10 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
         asked: AtomicU64::new(0),
         served: AtomicU64::new(0),
     });
-    publisher.write_first().map_err(|e| BuildError::settings(config, e.to_string()))?;
+    if let Err(error) = publisher.write_first() {
+        // The other targets must not wait for this one's directory; `check` says it too, and every call tries again.
+        tracing::warn!(krl = %publisher.path.display(), %error, "there is no revocation list yet");
+    }
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         let publisher = Arc::clone(&publisher);
         runtime.spawn(async move {

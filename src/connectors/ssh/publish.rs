@@ -29,6 +29,9 @@ use crate::{
 /// Readable by the user that `sshd` drops to, writable by us.
 const MODE: u32 = 0o644;
 
+/// A serial stays listed for so long after its expiry: a host whose clock is late would accept it otherwise.
+const LATEST_CLOCK: Duration = Duration::from_mins(5);
+
 /// The published list of one target.
 pub struct Publisher {
     pub target: String,
@@ -70,9 +73,10 @@ impl Publisher {
         .await
     }
 
-    /// Serials that are revoked and have not expired.
+    /// Serials that are revoked and may not have expired by a host's clock.
     async fn revoked(&self, now: Timestamp) -> Result<BTreeSet<u64>, Fault> {
-        let revoked = within(self.limit, "the ledger", self.ledger.revoked(&self.target, now)).await?;
+        let since = now.minus_std(LATEST_CLOCK);
+        let revoked = within(self.limit, "the ledger", self.ledger.revoked(&self.target, since)).await?;
         Ok(revoked.into_iter().map(|issued| issued.serial).collect())
     }
 
