@@ -1,1 +1,276 @@
-//! Placeholder while the house is being built.
+//! The use-cases, one file a verb: authorise, decide, write state + audit event + outbox in one transaction.
+//!
+//! Every surface calls these verbs and has no rules of its own. The broker names no adapter: it holds connectors by
+//! target, and knows nothing of HTTP.
+
+mod ask;
+mod attest;
+mod audit;
+mod authenticate;
+mod bulkhead;
+mod cancel;
+mod claim;
+mod context;
+mod decide;
+mod end;
+mod error;
+mod extend;
+pub mod input;
+mod lock;
+mod oauth;
+mod observe;
+mod open;
+mod read;
+mod reap;
+mod record;
+mod render;
+mod seal;
+mod simulate;
+mod sweep;
+mod target;
+mod token;
+pub mod view;
+mod workload;
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use claim::Handover;
+pub use context::Ctx;
+pub use error::BrokerError;
+pub use oauth::IssuedToken;
+pub use observe::Readiness;
+pub use reap::Outcome;
+pub use seal::CheckpointSigner;
+pub use token::NewToken;
+
+use crate::{
+    domain::{
+        capability::Description,
+        catalog::{TargetConfig, TargetId},
+        id::IdentityId,
+        time::{Timestamp, Ttl},
+    },
+    policy::{PolicyEngine, PolicySet},
+    ports::{clock::Clock, connector::Connector, entropy::Entropy, signer::Signer},
+    store::Store,
+};
+use bulkhead::Bulkhead;
+
+/// Bounds and durations of the broker; the defaults suit production.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Requests one identity may have pending.
+    pub max_pending: u32,
+    /// Grants one identity may hold at once.
+    pub max_live_grants: u32,
+    /// How far ahead a start may lie.
+    pub max_start_ahead: Ttl,
+    /// How long a decided grant may wait for its target before it fails.
+    pub start_window: Duration,
+    /// How long a verb waits for activation before it answers `activating`.
+    pub activation_wait: Duration,
+    /// Revocation is tried again after this, doubling…
+    pub backoff_first: Duration,
+    /// …up to this, for ever.
+    pub backoff_last: Duration,
+    /// Tries after which a revocation is quarantined and alerted.
+    pub quarantine_after: u32,
+    /// Lifetime of a workload's access token.
+    pub access_token_ttl: Ttl,
+    /// Longest lifetime of personal tokens and client secrets.
+    pub max_token_ttl: Ttl,
+    /// Names of the notifiers that get messages from the outbox.
+    pub notifiers: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_pending: 100,
+            max_live_grants: 1000,
+            max_start_ahead: Ttl::seconds_or_one(30 * 86_400),
+            start_window: Duration::from_secs(15 * 60),
+            activation_wait: Duration::from_secs(12),
+            backoff_first: Duration::from_secs(5),
+            backoff_last: Duration::from_secs(15 * 60),
+            quarantine_after: 5,
+            access_token_ttl: Ttl::seconds_or_one(3600),
+            max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
+            notifiers: Vec::new(),
+        }
+    }
+}
+
+/// What the broker is made of.
+pub struct Parts {
+    /// The ledger at rest.
+    pub store: Store,
+    /// Catalog and rules.
+    pub policy: Arc<PolicyEngine>,
+    /// Targets, each with the connector that speaks to it.
+    pub targets: Vec<(TargetConfig, Arc<dyn Connector>)>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Access tokens.
+    pub signer: Arc<dyn Signer>,
+    /// Signs checkpoints of the audit log.
+    pub checkpoints: Arc<dyn CheckpointSigner>,
+    /// Bounds and durations.
+    pub settings: Settings,
+    /// Only observe: the ledger was restored or cloned (promise P10).
+    pub observing: bool,
+}
+
+pub(crate) struct Target {
+    pub(crate) config: TargetConfig,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) description: Description,
+    pub(crate) bulkhead: Bulkhead,
+}
+
+/// The use-cases.
+pub struct Broker {
+    pub(crate) store: Store,
+    policy: Arc<PolicyEngine>,
+    targets: BTreeMap<TargetId, Arc<Target>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    signer: Arc<dyn Signer>,
+    checkpoints: Arc<dyn CheckpointSigner>,
+    settings: Settings,
+    observing: AtomicBool,
+    /// Raised when nothing new is to begin.
+    closing: CancellationToken,
+    /// What is in flight and must finish before the process ends.
+    in_flight: TaskTracker,
+    names: Mutex<LruCache<IdentityId, Arc<str>>>,
+    /// Something is due before the next look: the reaper of every target wakes up.
+    pub(crate) due: Notify,
+}
+
+impl Broker {
+    /// Put together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let targets = parts
+            .targets
+            .into_iter()
+            .map(|(config, connector)| {
+                let target = Target {
+                    description: connector.describe(),
+                    bulkhead: Bulkhead::new(&config, Arc::clone(&parts.clock)),
+                    connector,
+                    config,
+                };
+                (Arc::clone(&target.config.id), Arc::new(target))
+            })
+            .collect();
+        Arc::new(Self {
+            store: parts.store,
+            policy: parts.policy,
+            targets,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            signer: parts.signer,
+            checkpoints: parts.checkpoints,
+            settings: parts.settings,
+            observing: AtomicBool::new(parts.observing),
+            closing: CancellationToken::new(),
+            in_flight: TaskTracker::new(),
+            names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
+            due: Notify::new(),
+        })
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The policy set in force.
+    pub fn policy(&self) -> Arc<PolicySet> {
+        self.policy.current()
+    }
+
+    /// The engine, for reloading.
+    pub fn policy_engine(&self) -> &PolicyEngine {
+        &self.policy
+    }
+
+    /// Names of the configured targets.
+    pub fn target_ids(&self) -> Vec<TargetId> {
+        self.targets.keys().cloned().collect()
+    }
+
+    /// Calls that a target may have in flight.
+    pub fn concurrency(&self, target: &str) -> usize {
+        self.targets.get(target).map_or(1, |t| t.config.concurrency.max(1) as usize)
+    }
+
+    pub(crate) fn target_of(&self, id: &str) -> Option<&Arc<Target>> {
+        self.targets.get(id)
+    }
+
+    /// The ledger, for workers and for tools that look at it from outside.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The bounds that it works under.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Grows with every commit.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.store.committed()
+    }
+
+    /// Does it only observe?
+    pub fn is_observing(&self) -> bool {
+        self.observing.load(Ordering::Acquire)
+    }
+
+    /// Nothing new may begin while observing or closing.
+    pub(crate) fn may_change(&self) -> Result<(), BrokerError> {
+        if self.closing.is_cancelled() {
+            return Err(BrokerError::Closing);
+        }
+        if self.is_observing() {
+            return Err(BrokerError::Observing);
+        }
+        Ok(())
+    }
+
+    /// Raised when the process is to end.
+    pub const fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Let nothing new begin, then wait for what is in flight, at most `patience`. What is left is taken over by
+    /// whoever finds its lease expired.
+    pub async fn close(&self, patience: Duration) -> bool {
+        self.closing.cancel();
+        self.in_flight.close();
+        let finished = tokio::time::timeout(patience, self.in_flight.wait()).await.is_ok();
+        self.store.close().await;
+        finished
+    }
+
+    pub(crate) const fn in_flight(&self) -> &TaskTracker {
+        &self.in_flight
+    }
+}

@@ -6,6 +6,7 @@
 mod call;
 mod copies;
 pub mod directory;
+pub mod postgres;
 pub mod ssh;
 pub mod token;
 
@@ -82,8 +83,19 @@ impl BuildError {
 type Maker = fn(&TargetConfig, &Parts) -> Result<Arc<dyn Connector>, BuildError>;
 
 /// One line a kind.
-const REGISTRY: &[(&str, Maker)] =
-    &[(directory::KIND, directory::build), (ssh::KIND, ssh::build), (token::KIND, token::build)];
+const REGISTRY: &[(&str, Maker)] = &[
+    (directory::KIND, directory::build),
+    (postgres::KIND, build_postgres),
+    (ssh::KIND, ssh::build),
+    (token::KIND, token::build),
+];
+
+fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
+    match postgres::Postgres::new(&config.settings, Arc::clone(&parts.entropy)) {
+        Ok(connector) => Ok(Arc::new(connector)),
+        Err(e) => Err(BuildError::settings(config, e.to_string())),
+    }
+}
 
 /// The names of all kinds of target.
 pub fn kinds() -> Vec<&'static str> {

@@ -38,6 +38,49 @@ impl Event {
     /// The bytes that are hashed: this struct as JSON, keys in the order of the struct, `details` keys sorted,
     /// no white space. Stored as they are, so verification never depends on re-serialising.
     pub fn leaf(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut sorted = self.clone();
+        sorted.details.sort_all_objects();
+        serde_json::to_string(&sorted).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An event with every field set.
+    pub(crate) fn event(action: &str, details: serde_json::Value) -> Event {
+        let ulid = |n| ulid::Ulid::from_parts(1_769_868_000_000, n);
+        Event {
+            id: EventId::new(ulid(1)),
+            at: Timestamp::from_micros(1_769_868_000_000_001),
+            action: action.to_owned(),
+            actor: Some(IdentityId::new(ulid(2))),
+            via: "api".to_owned(),
+            subject: Some(IdentityId::new(ulid(3))),
+            request: Some(RequestId::new(ulid(4))),
+            grant: Some(GrantId::new(ulid(5))),
+            target: Some("orders-db".to_owned()),
+            correlation: CorrelationId::new(ulid(6)),
+            details,
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_canonical() {
+        let one = serde_json::from_str(r#"{"b": {"y": 1, "x": [{"d": 1, "c": "ü"}]}, "a": null}"#);
+        let two = serde_json::from_str(r#"{"a": null, "b": {"x": [{"c": "\u00fc", "d": 1}], "y": 1}}"#);
+        let leaf = event("grant.ended", one.unwrap()).leaf();
+        assert_eq!(leaf, event("grant.ended", two.unwrap()).leaf());
+        assert_eq!(
+            leaf,
+            concat!(
+                r#"{"id":"evt_01KGA5MYR00000000000000001","at":"2026-01-31T14:00:00.000001Z","action":"grant.ended","#,
+                r#""actor":"idn_01KGA5MYR00000000000000002","via":"api","subject":"idn_01KGA5MYR00000000000000003","#,
+                r#""request":"req_01KGA5MYR00000000000000004","grant":"grt_01KGA5MYR00000000000000005","#,
+                r#""target":"orders-db","correlation":"cor_01KGA5MYR00000000000000006","#,
+                r#""details":{"a":null,"b":{"x":[{"c":"ü","d":1}],"y":1}}}"#
+            )
+        );
     }
 }

@@ -5,11 +5,14 @@
 pub mod audit;
 pub mod capability;
 pub mod catalog;
+pub mod checkpoint;
 pub mod decision;
+pub mod export;
 pub mod grant;
 pub mod id;
 pub mod identity;
 pub mod merkle;
+pub mod ocsf;
 pub mod request;
 pub mod secret;
 pub mod time;

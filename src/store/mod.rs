@@ -1,1 +1,54 @@
-//! Placeholder while the house is being built.
+//! The ledger at rest: one file an aggregate, one SQL text for SQLite and PostgreSQL.
+//!
+//! Never decides anything, never calls a target, never reads the clock.
+
+mod audit;
+mod connection;
+mod directory;
+mod error;
+mod grants;
+mod identities;
+mod leases;
+mod locks;
+mod meta;
+mod migrations;
+mod outbox;
+mod requests;
+mod revocations;
+mod row;
+mod tokens;
+mod writer;
+
+pub use audit::{AuditFilter, Checkpoint, StoredEvent};
+pub use connection::{Backend, Options, Store};
+pub use error::StoreError;
+pub use grants::{Due, EndScope, GrantFilter};
+pub use identities::NewIdentity;
+pub use locks::{Lock, LockKind};
+pub use outbox::Outgoing;
+pub use requests::RequestFilter;
+pub use tokens::{Token, TokenKind};
+pub use writer::{Tx, WriteStats};
+
+/// One page of a list and where the next one starts.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Pass as `after` to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// From up to `limit + 1` rows: the extra one says that there is more.
+    pub(crate) fn cut(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+        let limit = limit as usize;
+        let next = if items.len() > limit {
+            items.truncate(limit);
+            items.last().map(cursor)
+        } else {
+            None
+        };
+        Self { items, next }
+    }
+}

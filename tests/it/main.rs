@@ -1,19 +1,15 @@
-//! The integration tests, as one binary.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+//! Integration tests: one binary, real servers, started by the tests and stopped after them.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+#![allow(missing_docs, reason = "tests are not an interface")]
 
+mod architecture;
 #[cfg(feature = "failpoints")]
 mod connectors;
 #[cfg(feature = "failpoints")]
 mod connectors_directory;
+mod connectors_postgres;
 #[cfg(feature = "failpoints")]
 mod connectors_ssh;
 #[cfg(feature = "failpoints")]
 mod connectors_token;
-#[cfg(feature = "failpoints")]
 mod servers;

@@ -1,0 +1,454 @@
+//! Ask for access: `Request` and `AutoApprove` decide; what is not granted at once waits for people.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::json;
+
+use super::{
+    Broker, BrokerError, Ctx,
+    input::Ask,
+    record::Cause,
+    view::{ApprovalsView, Asked, PlanView, PlannedView},
+};
+use crate::{
+    domain::{
+        catalog::Entitlement,
+        decision::{Decision, Inputs, Verdict},
+        grant::{Grant, GrantState},
+        id::{GrantId, IdentityId, RequestId},
+        identity::Subject,
+        request::{Need, Quorum, Request, RequestState},
+        time::{Timestamp, Ttl},
+    },
+    policy::PolicySet,
+    store::{StoreError, Tx},
+};
+
+/// Entitlements in one request.
+const MAX_BUNDLE: usize = 20;
+/// Characters of a reason, a comment.
+pub(super) const MAX_TEXT: usize = 1000;
+/// Characters of a ticket reference.
+const MAX_TICKET: usize = 100;
+/// A start this little in the past is "now": clocks differ.
+const START_SKEW: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A request that has been checked and decided, not yet recorded.
+struct Draft {
+    subject: Subject,
+    entitlements: Vec<Arc<Entitlement>>,
+    inputs: Inputs,
+    decisions: Vec<Decision>,
+    policy: Arc<PolicySet>,
+    reason: String,
+    start_at: Option<Timestamp>,
+}
+
+impl Draft {
+    fn verdict(&self) -> Verdict {
+        let any = |v| self.decisions.iter().any(|d| d.verdict == v);
+        if any(Verdict::Denied) {
+            Verdict::Denied
+        } else if any(Verdict::Approval) {
+            Verdict::Approval
+        } else {
+            Verdict::Auto
+        }
+    }
+
+    /// Whose approvals are needed: one need for each distinct set of groups, with its largest count.
+    fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<Need> = Vec::new();
+        for (decision, entitlement) in self.decisions.iter().zip(&self.entitlements) {
+            if decision.verdict != Verdict::Approval {
+                continue;
+            }
+            let id = Arc::clone(&entitlement.id);
+            let groups: BTreeSet<String> = decision.approvers.iter().map(|g| g.to_lowercase()).collect();
+            match needs.iter_mut().find(|n| n.groups == groups) {
+                Some(need) => {
+                    need.count = need.count.max(decision.approvals);
+                    need.entitlements.push(id);
+                }
+                None => needs.push(Need { groups, count: decision.approvals.max(1), entitlements: vec![id] }),
+            }
+        }
+        needs
+    }
+}
+
+/// What recording a request came to.
+enum Recorded {
+    New,
+    Before(RequestId),
+}
+
+impl Broker {
+    /// Ask for one or more entitlements.
+    pub async fn ask(self: &Arc<Self>, ctx: &Ctx, ask: Ask) -> Result<Asked, BrokerError> {
+        let draft = self.draft(ctx, &ask).await?;
+        if ask.dry_run {
+            return Ok(Asked::Planned(self.plan(&draft)));
+        }
+        self.may_change()?;
+        if draft.verdict() == Verdict::Denied {
+            let denied = draft.decisions.into_iter().filter(|d| d.verdict == Verdict::Denied);
+            let (mut reasons, mut conditions) = (Vec::new(), Vec::new());
+            for decision in denied {
+                reasons.extend(decision.reasons);
+                conditions.extend(decision.conditions.into_iter().filter(|c| !c.met));
+            }
+            return Err(BrokerError::Denied { reasons, conditions });
+        }
+        let request = self.request_of(ctx, &ask, &draft)?;
+        if request.state == RequestState::Pending {
+            self.somebody_can_approve(ctx, &draft, &request).await?;
+        }
+        let grants = self.grants_of_draft(&draft, &request).await?;
+        let recorded = loop {
+            let mut tx = self.store.begin().await?;
+            let outcome = self.record_ask(&mut tx, ctx, &ask, &request, &grants).await;
+            if let Some(result) = tx.end(outcome).await {
+                break result?;
+            }
+        };
+        if let Recorded::Before(id) = recorded {
+            return Ok(Asked::Repeated(Box::new(self.request(ctx, id).await?)));
+        }
+        metrics::counter!("tidegate_requests_total", "outcome" => request.state.as_str()).increment(1);
+        crate::failpoint::hit("ask.recorded");
+        let grants = self.open_now(grants).await;
+        Ok(Asked::Recorded(Box::new(self.render_request(&request, grants, &[]).await?)))
+    }
+
+    async fn draft(&self, ctx: &Ctx, ask: &Ask) -> Result<Draft, BrokerError> {
+        let policy = self.policy();
+        let entitlements = chosen(&policy, &ask.entitlements)?;
+        let reason =
+            if ask.dry_run { clean_text("reason", &ask.reason)? } else { required_text("reason", &ask.reason)? };
+        let ticket = ask.ticket.as_deref().map(str::trim).filter(|t| !t.is_empty());
+        if ticket.is_some_and(|t| t.chars().count() > MAX_TICKET || t.chars().any(char::is_control)) {
+            return Err(BrokerError::invalid("ticket", format!("use at most {MAX_TICKET} plain characters")));
+        }
+        let start_at = self.start_of(ctx, ask.start_at)?;
+        let subject = self.subject_of_ask(ctx, ask.on_behalf_of.as_deref()).await?;
+        let ttl = match ask.duration {
+            Some(ttl) => ttl,
+            None => shortest(entitlements.iter().map(|e| e.default_ttl)),
+        };
+        for e in &entitlements {
+            if ttl > e.max_ttl {
+                return Err(BrokerError::invalid(
+                    "duration",
+                    format!("{ttl} is longer than the {} that {} allows; ask for less", e.max_ttl, e.id),
+                ));
+            }
+        }
+        if let Some(end) = subject.identity.contract_end
+            && start_at.unwrap_or(ctx.now).plus(ttl) > end
+        {
+            return Err(BrokerError::invalid("duration", format!("reaches beyond the end of the contract, {end}")));
+        }
+        let live_grants = self.store.live_grants_of(subject.identity.id).await?;
+        if live_grants >= self.settings.max_live_grants {
+            return Err(BrokerError::TooMany(format!(
+                "{} holds {live_grants} grants already; release some first",
+                subject.identity.name
+            )));
+        }
+        let inputs = Inputs {
+            ttl,
+            now: ctx.now,
+            start_at: start_at.unwrap_or(ctx.now),
+            has_reason: !reason.is_empty(),
+            ticket: ticket.map(str::to_owned),
+            emergency: ask.emergency,
+            on_behalf: subject.identity.id != ctx.actor_id(),
+            live_grants,
+        };
+        let decisions = entitlements.iter().map(|e| policy.decide(&subject, e, &inputs)).collect();
+        Ok(Draft { subject, entitlements, inputs, decisions, policy, reason, start_at })
+    }
+
+    fn start_of(&self, ctx: &Ctx, start_at: Option<Timestamp>) -> Result<Option<Timestamp>, BrokerError> {
+        let Some(start) = start_at else { return Ok(None) };
+        if start < ctx.now.minus_std(START_SKEW) {
+            return Err(BrokerError::invalid("start_at", format!("{start} is in the past; leave it out to start now")));
+        }
+        if start > ctx.now.plus(self.settings.max_start_ahead) {
+            let most = self.settings.max_start_ahead;
+            return Err(BrokerError::invalid("start_at", format!("may be at most {most} ahead")));
+        }
+        Ok((start > ctx.now).then_some(start))
+    }
+
+    /// The identity that will hold the access. Asking for another is for its owner, its manager and administrators.
+    async fn subject_of_ask(&self, ctx: &Ctx, on_behalf_of: Option<&str>) -> Result<Subject, BrokerError> {
+        let Some(key) = on_behalf_of else { return Ok(ctx.actor.clone()) };
+        let subject = self.find_subject(key, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
+        let me = ctx.actor_id();
+        let managed = subject.identity.attributes.get("manager").is_some_and(|m| *m == me.to_string());
+        if subject.identity.id == me || subject.identity.owner == Some(me) || managed || ctx.is_admin() {
+            return Ok(subject);
+        }
+        Err(BrokerError::Forbidden("you may ask on behalf of workloads that you own and people whom you manage only"))
+    }
+
+    fn plan(&self, draft: &Draft) -> PlanView {
+        let needs = draft.needs();
+        let quorum = Quorum::count(&needs, &[]);
+        let entitlements = draft.decisions.iter().zip(&draft.entitlements).map(|(d, e)| PlannedView {
+            id: e.id.to_string(),
+            verdict: d.verdict,
+            conditions: d.conditions.clone(),
+            reasons: d.reasons.clone(),
+            revocation: self.render_revocation(&e.id, &e.target),
+        });
+        PlanView {
+            dry_run: true,
+            verdict: draft.verdict(),
+            entitlements: entitlements.collect(),
+            approvals: ApprovalsView { needed: quorum.needed, have: 0, from: groups_of(&needs) },
+            duration: draft.inputs.ttl.seconds(),
+            policy_version: draft.policy.version().to_owned(),
+        }
+    }
+
+    fn request_of(&self, ctx: &Ctx, ask: &Ask, draft: &Draft) -> Result<Request, BrokerError> {
+        let pending = draft.verdict() == Verdict::Approval;
+        let timeout = shortest(draft.entitlements.iter().map(|e| e.approval_timeout));
+        let lapses_at = ctx.now.plus(timeout);
+        Ok(Request {
+            id: RequestId::new(self.entropy.ulid(ctx.now)?),
+            requester: ctx.actor_id(),
+            subject: draft.subject.identity.id,
+            entitlements: draft.entitlements.iter().map(|e| Arc::clone(&e.id)).collect(),
+            ttl: draft.inputs.ttl,
+            reason: draft.reason.clone(),
+            ticket: draft.inputs.ticket.clone(),
+            emergency: ask.emergency,
+            start_at: draft.start_at,
+            state: if pending { RequestState::Pending } else { RequestState::Approved },
+            policy_version: draft.policy.version().to_owned(),
+            needs: draft.needs(),
+            trace: draft.decisions.iter().flat_map(|d| d.reasons.clone()).collect(),
+            // A start that nobody approved in time has passed.
+            lapses_at: draft.start_at.map_or(lapses_at, |start| lapses_at.min(start)),
+            created_at: ctx.now,
+            decided_at: (!pending).then_some(ctx.now),
+            correlation: ctx.correlation,
+        })
+    }
+
+    /// A request that nobody could approve fails now, and says so.
+    async fn somebody_can_approve(&self, ctx: &Ctx, draft: &Draft, request: &Request) -> Result<(), BrokerError> {
+        let excluded = self.excluded_approvers(&ctx.actor, &draft.subject);
+        for need in &request.needs {
+            let people = self.store.members_of(&need.groups, 500, ctx.now).await?;
+            let entitlements: Vec<_> =
+                draft.entitlements.iter().filter(|e| need.entitlements.contains(&e.id)).collect();
+            let able = |person: &&Subject| {
+                !excluded.contains(&person.identity.id)
+                    && entitlements
+                        .iter()
+                        .all(|e| draft.policy.may_approve(person, &draft.subject, e, &draft.inputs).allowed)
+            };
+            let available = people.iter().filter(able).take(usize::from(need.count)).count();
+            if available < usize::from(need.count) {
+                return Err(BrokerError::NobodyCanApprove {
+                    needed: u32::from(need.count),
+                    groups: need.groups.iter().cloned().collect::<Vec<_>>().join(", "),
+                    available: u32::try_from(available).unwrap_or(0),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Four eyes: neither side of the request, nor the people accountable for either, may decide on it.
+    pub(super) fn excluded_approvers(&self, requester: &Subject, subject: &Subject) -> BTreeSet<IdentityId> {
+        [Some(requester.identity.id), requester.identity.owner, Some(subject.identity.id), subject.identity.owner]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The grants that an approved request makes at once.
+    async fn grants_of_draft(&self, draft: &Draft, request: &Request) -> Result<Vec<Grant>, BrokerError> {
+        if request.state != RequestState::Approved {
+            return Ok(Vec::new());
+        }
+        self.new_grants(request, &draft.entitlements, &draft.subject, request.created_at).await
+    }
+
+    /// Grants for an approved request: with their intent where the target could be read, else scheduled.
+    pub(super) async fn new_grants(
+        &self,
+        request: &Request,
+        entitlements: &[Arc<Entitlement>],
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<Vec<Grant>, BrokerError> {
+        let mut grants = Vec::with_capacity(entitlements.len());
+        for entitlement in entitlements {
+            let mut grant = Grant {
+                id: GrantId::new(self.entropy.ulid(now)?),
+                request: request.id,
+                holder: request.subject,
+                entitlement: Arc::clone(&entitlement.id),
+                target: Arc::clone(&entitlement.target),
+                state: GrantState::Scheduled,
+                ttl: request.ttl,
+                start_at: request.start_at.filter(|start| *start > now),
+                not_after: None,
+                parameters: entitlement.parameters.clone(),
+                recipe: None,
+                activated_at: None,
+                applied: None,
+                end_reason: None,
+                revoking_at: None,
+                ended_at: None,
+                evidence: None,
+                attempts: 0,
+                last_error: None,
+                claims: 0,
+                max_claims: entitlement.max_claims,
+                due_at: None,
+                epoch: 0,
+                correlation: request.correlation,
+                created_at: now,
+            };
+            if let Some(start) = grant.start_at {
+                grant.due_at = Some(start);
+            } else {
+                self.prepare_intent(&mut grant, subject, now).await;
+            }
+            grants.push(grant);
+        }
+        Ok(grants)
+    }
+
+    async fn record_ask(
+        &self,
+        tx: &mut Tx,
+        ctx: &Ctx,
+        ask: &Ask,
+        request: &Request,
+        grants: &[Grant],
+    ) -> Result<Recorded, BrokerError> {
+        let cause = Cause::from(ctx);
+        if tx.any_lock().await? {
+            self.refuse_locked(tx, request).await?;
+        }
+        if let Some((key, body_hash)) = &ask.idempotency
+            && let Some((before, id)) =
+                tx.claim_idempotency_key(ctx.actor_id(), key, body_hash, request.id, ctx.now).await?
+        {
+            return if before == *body_hash { Ok(Recorded::Before(id)) } else { Err(BrokerError::KeyReused(id)) };
+        }
+        tx.insert_request(request).await?;
+        let details = json!({
+            "entitlements": request.entitlements, "duration": request.ttl, "reason": request.reason,
+            "ticket": request.ticket, "emergency": request.emergency, "start_at": request.start_at,
+            "state": request.state, "policy_version": request.policy_version,
+            "policies": request.trace.iter().map(|r| &r.policy).collect::<Vec<_>>(),
+        });
+        self.note_request(tx, &cause, "request.created", request, details).await?;
+        if request.state == RequestState::Approved {
+            self.note_request(tx, &cause, "request.approved", request, json!({"by": "policy"})).await?;
+        }
+        self.record_new_grants(tx, &cause, grants).await?;
+        Ok(Recorded::New)
+    }
+
+    /// Keep new grants with the event of the state that they begin in.
+    pub(super) async fn record_new_grants(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        grants: &[Grant],
+    ) -> Result<(), BrokerError> {
+        for grant in grants {
+            tx.insert_grant(grant).await?;
+            let (action, details) = match grant.state {
+                GrantState::Activating => ("grant.activating", json!({"not_after": grant.not_after})),
+                _ => ("grant.scheduled", json!({"start_at": grant.start_at, "duration": grant.ttl})),
+            };
+            self.note_grant(tx, cause, action, grant, details).await?;
+        }
+        Ok(())
+    }
+
+    /// A kill switch on any part of the request stops it.
+    pub(super) async fn refuse_locked(&self, tx: &mut Tx, request: &Request) -> Result<(), BrokerError> {
+        let policy = self.policy();
+        for id in &request.entitlements {
+            let target = policy.catalog().get(id).map(|e| e.target.to_string()).unwrap_or_default();
+            for party in [request.subject, request.requester] {
+                if let Some(lock) = tx.lock_on(party, &target, id).await? {
+                    return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An identity by id or by unique name.
+    pub(super) async fn find_subject(&self, key: &str, now: Timestamp) -> Result<Option<Subject>, StoreError> {
+        match key.parse::<IdentityId>() {
+            Ok(id) => self.store.subject(id, now).await,
+            Err(_) if key.len() <= 320 => self.store.subject_by_name(key, now).await,
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The names of all groups in the needs, sorted.
+pub(super) fn groups_of(needs: &[Need]) -> Vec<String> {
+    needs.iter().flat_map(|n| n.groups.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn shortest(ttls: impl Iterator<Item = Ttl>) -> Ttl {
+    ttls.min().unwrap_or(Ttl::seconds_or_one(1))
+}
+
+fn chosen(policy: &PolicySet, names: &[String]) -> Result<Vec<Arc<Entitlement>>, BrokerError> {
+    if names.is_empty() || names.len() > MAX_BUNDLE {
+        return Err(BrokerError::invalid("entitlements", format!("name between 1 and {MAX_BUNDLE} entitlements")));
+    }
+    let mut chosen: Vec<Arc<Entitlement>> = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(entitlement) = policy.catalog().get(name) else {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+            return Err(BrokerError::invalid(
+                "entitlements",
+                format!("there is no entitlement `{shown}`; `tidegate ls entitlements` shows what there is"),
+            ));
+        };
+        if !chosen.iter().any(|e| e.id == entitlement.id) {
+            chosen.push(Arc::clone(entitlement));
+        }
+    }
+    Ok(chosen)
+}
+
+/// A text that people will read: trimmed, bounded, without control or direction-changing characters.
+pub(super) fn clean_text(field: &'static str, text: &str) -> Result<String, BrokerError> {
+    let text = text.trim();
+    if text.chars().count() > MAX_TEXT {
+        return Err(BrokerError::invalid(field, format!("use at most {MAX_TEXT} characters")));
+    }
+    let unprintable = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if text.chars().any(unprintable) {
+        return Err(BrokerError::invalid(field, "control characters are not allowed; write plain text"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The same, and there must be something in it.
+pub(super) fn required_text(field: &'static str, text: &str) -> Result<String, BrokerError> {
+    let text = clean_text(field, text)?;
+    if text.is_empty() { Err(BrokerError::invalid(field, "say why, in a few words")) } else { Ok(text) }
+}

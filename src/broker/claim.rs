@@ -1,0 +1,124 @@
+//! Claim: the credential is minted now, handed over in this one answer, and kept nowhere.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Broker, BrokerError, Ctx, bulkhead::Purpose, record::Cause};
+use crate::{
+    domain::{
+        decision::Inputs,
+        grant::{Claim, Grant, GrantState},
+        id::GrantId,
+        secret::Minted,
+    },
+    store::StoreError,
+};
+
+/// A credential on its way to its holder. Rendered once.
+pub struct Handover {
+    /// The grant.
+    pub grant: GrantId,
+    /// Serial and number of this copy.
+    pub claim: Claim,
+    /// Which connector minted it.
+    pub kind: String,
+    /// The credential.
+    pub minted: Minted,
+}
+
+impl Broker {
+    /// Mint a credential for an active grant. A second claim ends the first copy, where the target can.
+    pub async fn claim(self: &Arc<Self>, ctx: &Ctx, id: GrantId) -> Result<Handover, BrokerError> {
+        self.may_change()?;
+        let grant = self.visible_grant(ctx, id).await?;
+        if grant.holder != ctx.actor_id() {
+            return Err(BrokerError::Forbidden("only the holder of a grant can claim its credential"));
+        }
+        let now = self.now();
+        claimable(&grant, now)?;
+        let target = Arc::clone(self.target(&grant)?);
+        if !target.description.mints_secrets {
+            return Err(BrokerError::State(format!(
+                "there is nothing to claim: {} takes effect by itself while the grant is active",
+                grant.entitlement
+            )));
+        }
+        self.may_still_mint(ctx, &grant).await?;
+        let intent = Self::intent_of(&grant, &ctx.actor.identity.name)
+            .ok_or_else(|| BrokerError::State("the grant has no intent".to_owned()))?;
+        let number = grant.claims.saturating_add(1);
+        let claim = loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let claim = tx.insert_claim(id, number, now, intent.not_after).await?;
+                let details = json!({"serial": claim.serial, "number": claim.number, "expires_at": intent.not_after});
+                self.note_grant(&mut tx, &Cause::from(ctx), "grant.claimed", &grant, details).await?;
+                Ok(claim)
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Ok(claim)) => break claim,
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => return Err(self.why_not_claimable(id).await),
+                Some(Err(other)) => return Err(other),
+            }
+        };
+        crate::failpoint::hit("claim.recorded");
+        let minted = target.bulkhead.call(Purpose::Issue, target.connector.mint(&intent, &claim)).await?;
+        crate::failpoint::hit("claim.minted");
+        metrics::counter!("tidegate_claims_total", "connector" => target.config.kind.clone()).increment(1);
+        Ok(Handover { grant: id, claim, kind: target.config.kind.clone(), minted })
+    }
+
+    async fn why_not_claimable(&self, id: GrantId) -> BrokerError {
+        match self.store.grant(id).await {
+            Ok(Some(grant)) => match claimable(&grant, self.now()) {
+                Err(why) => why,
+                Ok(()) => BrokerError::State("another claim came first; claim again".to_owned()),
+            },
+            Ok(None) => BrokerError::NotFound("grant"),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// `Mint` is evaluated at every claim and extension, with the facts of now.
+    pub(super) async fn may_still_mint(&self, ctx: &Ctx, grant: &Grant) -> Result<(), BrokerError> {
+        let policy = self.policy();
+        let Some(entitlement) = policy.catalog().get(&grant.entitlement) else {
+            return Err(BrokerError::State(format!("{} is no longer in the catalog", grant.entitlement)));
+        };
+        let request = self.store.request(grant.request).await?.ok_or(BrokerError::NotFound("request"))?;
+        let inputs = Inputs {
+            ttl: grant.ttl,
+            now: ctx.now,
+            start_at: ctx.now,
+            has_reason: !request.reason.is_empty(),
+            ticket: request.ticket,
+            emergency: request.emergency,
+            on_behalf: request.subject != request.requester,
+            live_grants: 0,
+        };
+        let permission = policy.may_mint(&ctx.actor, entitlement, &inputs);
+        if permission.allowed {
+            Ok(())
+        } else {
+            Err(BrokerError::Denied { reasons: permission.reasons, conditions: Vec::new() })
+        }
+    }
+}
+
+fn claimable(grant: &Grant, now: crate::domain::time::Timestamp) -> Result<(), BrokerError> {
+    let no = |why: &str| Err(BrokerError::State(why.to_owned()));
+    match grant.state {
+        GrantState::Scheduled | GrantState::Activating => no("the grant is not active yet"),
+        GrantState::Active if grant.end_reason.is_some() || grant.not_after.is_none_or(|end| end <= now) => {
+            no("the grant is over")
+        }
+        GrantState::Active if grant.max_claims.is_some_and(|most| grant.claims >= most) => Err(BrokerError::State(
+            format!("its credential was claimed {} times, which is the most for this entitlement", grant.claims),
+        )),
+        GrantState::Active => Ok(()),
+        _ => no("the grant is over"),
+    }
+}

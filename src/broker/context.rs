@@ -1,0 +1,37 @@
+//! Who acts, through which surface, when: the first parameter of every verb.
+
+use crate::domain::{
+    id::{CorrelationId, IdentityId},
+    identity::{ADMIN_GROUP, AUDITOR_GROUP, Subject},
+    time::Timestamp,
+};
+
+/// The context of one call.
+#[derive(Debug, Clone)]
+pub struct Ctx {
+    /// Who acts: authenticated, active, with the groups of this moment.
+    pub actor: Subject,
+    /// Which surface: `api`, `cli`, `web`, `slack`.
+    pub via: &'static str,
+    /// Every effect of the call carries it.
+    pub correlation: CorrelationId,
+    /// When the call came in.
+    pub now: Timestamp,
+}
+
+impl Ctx {
+    /// The actor's id.
+    pub const fn actor_id(&self) -> IdentityId {
+        self.actor.identity.id
+    }
+
+    /// May administer: revoke, lock, attest, see everything.
+    pub fn is_admin(&self) -> bool {
+        self.actor.is_in(ADMIN_GROUP)
+    }
+
+    /// May see everything.
+    pub fn sees_everything(&self) -> bool {
+        self.is_admin() || self.actor.is_in(AUDITOR_GROUP)
+    }
+}

@@ -1,0 +1,261 @@
+//! People decide: approve, deny. Quorum over several groups, four eyes, first decision wins.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::json;
+
+use super::{Broker, BrokerError, Ctx, ask::clean_text, input::Decide, record::Cause, view::RequestView};
+use crate::{
+    domain::{
+        decision::{Inputs, Verdict},
+        grant::Grant,
+        id::{ApprovalId, RequestId},
+        identity::Subject,
+        request::{Approval, Quorum, Request, RequestState},
+        time::Ttl,
+    },
+    policy::PolicySet,
+    store::Tx,
+};
+
+/// What a recorded decision came to.
+struct Counted {
+    quorum: Quorum,
+    state: RequestState,
+    ttl: Ttl,
+    grants: Vec<Grant>,
+}
+
+impl Broker {
+    /// Approve a request. With the last approval that is needed its grants are opened.
+    pub async fn approve(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        id: RequestId,
+        decide: Decide,
+    ) -> Result<RequestView, BrokerError> {
+        self.decide(ctx, id, decide, true).await
+    }
+
+    /// Deny a request: one denial is enough.
+    pub async fn deny(self: &Arc<Self>, ctx: &Ctx, id: RequestId, decide: Decide) -> Result<RequestView, BrokerError> {
+        self.decide(ctx, id, decide, false).await
+    }
+
+    async fn decide(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        id: RequestId,
+        decide: Decide,
+        approve: bool,
+    ) -> Result<RequestView, BrokerError> {
+        self.may_change()?;
+        let comment = clean_text("comment", &decide.comment)?;
+        let request = self.visible_request(ctx, id).await?;
+        still_pending(&request, ctx)?;
+        let subject = self.store.subject(request.subject, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
+        let requester =
+            self.store.subject(request.requester, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
+        let policy = self.policy();
+        let groups = self.may_decide(ctx, &policy, &request, &requester, &subject)?;
+        if decide.duration.is_some_and(|ttl| ttl > request.ttl) {
+            return Err(BrokerError::invalid(
+                "duration",
+                format!("an approver may shorten the {} asked for, not prolong it", request.ttl),
+            ));
+        }
+        let approval = Approval {
+            id: ApprovalId::new(self.entropy.ulid(ctx.now)?),
+            request: id,
+            approver: ctx.actor_id(),
+            groups,
+            approve,
+            comment,
+            ttl: decide.duration,
+            at: ctx.now,
+            via: ctx.via.to_owned(),
+        };
+        if approve {
+            self.still_allowed(&policy, &request, &subject, ctx).await?;
+        }
+        let counted = loop {
+            // Made before the transaction, for it may call targets; used only if this approval is the last one.
+            let prepared = self.prepared_grants(&policy, &request, &subject, &approval).await?;
+            let mut tx = self.store.begin().await?;
+            let outcome = self.record_decision(&mut tx, ctx, &request, &approval, prepared).await;
+            if let Some(result) = tx.end(outcome).await {
+                break result?;
+            }
+        };
+        metrics::counter!("tidegate_decisions_total", "outcome" => if approve { "approve" } else { "deny" })
+            .increment(1);
+        crate::failpoint::hit("decide.recorded");
+        let grants = self.open_now(counted.grants).await;
+        let decided = counted.state != RequestState::Pending;
+        let request =
+            Request { state: counted.state, ttl: counted.ttl, decided_at: decided.then_some(ctx.now), ..request };
+        let approvals = self.store.approvals(id).await?;
+        let view = self.render_request(&request, grants, &approvals).await?;
+        tracing::debug!(request = %id, needed = counted.quorum.needed, have = counted.quorum.have, "decided");
+        Ok(view)
+    }
+
+    /// May the actor decide on it? Answers the groups that the decision counts for.
+    pub(super) fn may_decide(
+        &self,
+        ctx: &Ctx,
+        policy: &PolicySet,
+        request: &Request,
+        requester: &Subject,
+        subject: &Subject,
+    ) -> Result<BTreeSet<String>, BrokerError> {
+        if request.requester == ctx.actor_id() || request.subject == ctx.actor_id() {
+            return Err(BrokerError::Forbidden("four eyes: you cannot decide on a request of your own"));
+        }
+        if self.excluded_approvers(requester, subject).contains(&ctx.actor_id()) {
+            return Err(BrokerError::Forbidden(
+                "four eyes: you answer for the workload or agent that asks, so somebody else must decide",
+            ));
+        }
+        if ctx.actor.identity.kind.is_non_human() {
+            return Err(BrokerError::Forbidden("only people decide on requests"));
+        }
+        let mine: BTreeSet<String> = ctx.actor.groups.clone();
+        let mut groups = BTreeSet::new();
+        let mut reasons = Vec::new();
+        let inputs = inputs_of(request, ctx);
+        for need in request.needs.iter().filter(|n| !n.groups.is_disjoint(&mine)) {
+            let allowed = need.entitlements.iter().all(|id| {
+                policy.catalog().get(id).is_some_and(|e| {
+                    let permission = policy.may_approve(&ctx.actor, subject, e, &inputs);
+                    reasons.extend(permission.reasons);
+                    permission.allowed
+                })
+            });
+            if allowed {
+                groups.extend(need.groups.intersection(&mine).cloned());
+            }
+        }
+        if groups.is_empty() {
+            return Err(BrokerError::Denied { reasons, conditions: Vec::new() });
+        }
+        Ok(groups)
+    }
+
+    /// The subject must still be eligible when people decide.
+    async fn still_allowed(
+        &self,
+        policy: &PolicySet,
+        request: &Request,
+        subject: &Subject,
+        ctx: &Ctx,
+    ) -> Result<(), BrokerError> {
+        let mut inputs = inputs_of(request, ctx);
+        inputs.live_grants = self.store.live_grants_of(subject.identity.id).await?;
+        for id in &request.entitlements {
+            let Some(entitlement) = policy.catalog().get(id) else {
+                return Err(BrokerError::State(format!("{id} is no longer in the catalog; deny the request")));
+            };
+            let decision = policy.decide(subject, entitlement, &inputs);
+            if decision.verdict == Verdict::Denied {
+                return Err(BrokerError::Denied { reasons: decision.reasons, conditions: decision.conditions });
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepared_grants(
+        &self,
+        policy: &PolicySet,
+        request: &Request,
+        subject: &Subject,
+        approval: &Approval,
+    ) -> Result<Vec<Grant>, BrokerError> {
+        let mut approvals = self.store.approvals(request.id).await?;
+        approvals.push(approval.clone());
+        if !approval.approve || !Quorum::count(&request.needs, &approvals).met() {
+            return Ok(Vec::new());
+        }
+        let entitlements: Vec<_> =
+            request.entitlements.iter().filter_map(|id| policy.catalog().get(id).cloned()).collect();
+        let shortened = Request { ttl: shortest(request.ttl, &approvals), ..request.clone() };
+        self.new_grants(&shortened, &entitlements, subject, approval.at).await
+    }
+
+    async fn record_decision(
+        &self,
+        tx: &mut Tx,
+        ctx: &Ctx,
+        request: &Request,
+        approval: &Approval,
+        prepared: Vec<Grant>,
+    ) -> Result<Counted, BrokerError> {
+        let cause = Cause::from(ctx);
+        if !tx.lock_pending_request(request.id, ctx.now).await? {
+            return Err(BrokerError::State(
+                "somebody else decided first, or it lapsed; nothing was changed".to_owned(),
+            ));
+        }
+        let before = tx.approvals(request.id).await?;
+        if before.iter().any(|a| a.approver == approval.approver) {
+            return Err(BrokerError::State("you have decided on this request already".to_owned()));
+        }
+        if approval.approve && tx.any_lock().await? {
+            self.refuse_locked(tx, request).await?;
+        }
+        tx.insert_approval(approval).await?;
+        let details = json!({
+            "approval": approval.id, "approve": approval.approve, "comment": approval.comment,
+            "duration": approval.ttl, "groups": approval.groups,
+        });
+        self.note_request(tx, &cause, "approval.recorded", request, details).await?;
+        let mut approvals = before;
+        approvals.push(approval.clone());
+        let quorum = Quorum::count(&request.needs, &approvals);
+        let ttl = shortest(request.ttl, &approvals);
+        if !approval.approve {
+            tx.decide_request(request.id, RequestState::Denied, request.ttl, ctx.now).await?;
+            self.note_request(tx, &cause, "request.denied", request, json!({"comment": approval.comment})).await?;
+            return Ok(Counted { quorum, state: RequestState::Denied, ttl: request.ttl, grants: Vec::new() });
+        }
+        if !quorum.met() {
+            return Ok(Counted { quorum, state: RequestState::Pending, ttl: request.ttl, grants: Vec::new() });
+        }
+        // Another approval came in between, so the grants were not prepared or have another duration: run again.
+        if prepared.len() != request.entitlements.len() || prepared.iter().any(|g| g.ttl != ttl) {
+            return Err(crate::store::StoreError::Conflict.into());
+        }
+        tx.decide_request(request.id, RequestState::Approved, ttl, ctx.now).await?;
+        self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl})).await?;
+        self.record_new_grants(tx, &cause, &prepared).await?;
+        Ok(Counted { quorum, state: RequestState::Approved, ttl, grants: prepared })
+    }
+}
+
+fn inputs_of(request: &Request, ctx: &Ctx) -> Inputs {
+    Inputs {
+        ttl: request.ttl,
+        now: ctx.now,
+        start_at: request.start_at.unwrap_or(ctx.now),
+        has_reason: !request.reason.is_empty(),
+        ticket: request.ticket.clone(),
+        emergency: request.emergency,
+        on_behalf: request.subject != request.requester,
+        live_grants: 0,
+    }
+}
+
+/// The shortest duration that anybody gave.
+fn shortest(asked: Ttl, approvals: &[Approval]) -> Ttl {
+    approvals.iter().filter(|a| a.approve).filter_map(|a| a.ttl).fold(asked, Ttl::min)
+}
+
+pub(super) fn still_pending(request: &Request, ctx: &Ctx) -> Result<(), BrokerError> {
+    match request.state {
+        RequestState::Pending if request.lapses_at <= ctx.now => {
+            Err(BrokerError::State("the request has lapsed; ask again".to_owned()))
+        }
+        RequestState::Pending => Ok(()),
+        other => Err(BrokerError::State(format!("the request is {} already", other.as_str()))),
+    }
+}

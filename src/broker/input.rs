@@ -1,0 +1,175 @@
+//! What the verbs are given: parsed by an edge, not yet judged.
+
+use crate::{
+    domain::{
+        grant::GrantState,
+        id::{GrantId, IdentityId, RequestId},
+        identity::IdentityKind,
+        request::RequestState,
+        time::{Timestamp, Ttl},
+    },
+    store::LockKind,
+};
+
+/// Ask for access.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Names of entitlements, at least one.
+    pub entitlements: Vec<String>,
+    /// How long, from activation; the entitlement's default if missing.
+    pub duration: Option<Ttl>,
+    /// Why.
+    pub reason: String,
+    /// Ticket reference.
+    pub ticket: Option<String>,
+    /// When access is to start; at once if missing.
+    pub start_at: Option<Timestamp>,
+    /// Id or unique name of the identity that will hold the access; the actor if missing.
+    pub on_behalf_of: Option<String>,
+    /// The requester says that it is an emergency.
+    pub emergency: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Makes a retry harmless: the key and a hash of the body.
+    pub idempotency: Option<(String, Vec<u8>)>,
+}
+
+/// Approve or deny.
+#[derive(Debug, Clone, Default)]
+pub struct Decide {
+    /// In the approver's words.
+    pub comment: String,
+    /// Shorter duration.
+    pub duration: Option<Ttl>,
+}
+
+/// Page and order of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Paging {
+    /// Cursor of the page before.
+    pub after: Option<String>,
+    /// Rows wanted; 50 if missing, 200 at most.
+    pub limit: Option<u32>,
+}
+
+impl Paging {
+    /// The limit within its bounds.
+    pub fn rows(&self) -> u32 {
+        self.limit.unwrap_or(50).clamp(1, 200)
+    }
+}
+
+/// From which side to look at requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Asked by me or for me.
+    Requester,
+    /// Waiting for me, or decided by my groups.
+    Approver,
+}
+
+/// Which requests.
+#[derive(Debug, Clone, Default)]
+pub struct RequestQuery {
+    /// Only in this state.
+    pub state: Option<RequestState>,
+    /// From which side; administrators who give none see all, others their own.
+    pub role: Option<Role>,
+    /// Page.
+    pub page: Paging,
+}
+
+/// Which grants.
+#[derive(Debug, Clone, Default)]
+pub struct GrantQuery {
+    /// Only in this state.
+    pub state: Option<GrantState>,
+    /// Only held by this identity; administrators who give none see all, others their own.
+    pub holder: Option<IdentityId>,
+    /// Only those that are not final.
+    pub live: bool,
+    /// Page.
+    pub page: Paging,
+}
+
+/// Prolong a grant.
+#[derive(Debug, Clone)]
+pub struct Extend {
+    /// By how long.
+    pub duration: Ttl,
+    /// Why.
+    pub reason: String,
+}
+
+/// Let a kill switch fall.
+#[derive(Debug, Clone)]
+pub struct NewLock {
+    /// Identity, target or entitlement.
+    pub kind: LockKind,
+    /// Which one: an identity's id or unique name, a target's or entitlement's name.
+    pub value: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Register a workload or agent.
+#[derive(Debug, Clone)]
+pub struct NewWorkload {
+    /// Unique name.
+    pub name: String,
+    /// Name for people to read.
+    pub display_name: Option<String>,
+    /// Workload or agent.
+    pub kind: IdentityKind,
+    /// Id or unique name of the accountable person; the actor if missing.
+    pub owner: Option<String>,
+    /// Standing groups; administrators only.
+    pub groups: Vec<String>,
+    /// How long its secret works; 90 days if missing.
+    pub secret_ttl: Option<Ttl>,
+}
+
+/// Change a workload or agent.
+#[derive(Debug, Clone, Default)]
+pub struct WorkloadChange {
+    /// Name for people to read.
+    pub display_name: Option<String>,
+    /// Id or unique name of a new accountable person.
+    pub owner: Option<String>,
+    /// False ends everything it holds.
+    pub active: Option<bool>,
+    /// End all its secrets and make a new one.
+    pub rotate_secret: bool,
+}
+
+/// Which audit events.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Only about this request.
+    pub request: Option<RequestId>,
+    /// Only about this grant.
+    pub grant: Option<GrantId>,
+    /// Only those that follow from one call.
+    pub correlation: Option<String>,
+    /// Page; the cursor is the last sequence number seen.
+    pub page: Paging,
+}
+
+/// What would policy say?
+#[derive(Debug, Clone)]
+pub struct Simulate {
+    /// Id or unique name; the actor if missing. Others only for administrators and auditors.
+    pub identity: Option<String>,
+    /// Name of the entitlement.
+    pub entitlement: String,
+    /// How long; the entitlement's default if missing.
+    pub duration: Option<Ttl>,
+    /// When; now if missing.
+    pub at: Option<Timestamp>,
+    /// With a reason?
+    pub reason: Option<String>,
+    /// With a ticket?
+    pub ticket: Option<String>,
+    /// As an emergency?
+    pub emergency: bool,
+}

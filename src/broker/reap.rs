@@ -1,0 +1,210 @@
+//! End what is due: revoke, verify, record; retried for ever, quarantined after a while, never forgotten.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError, bulkhead::Purpose, record::Cause};
+use crate::{
+    domain::{
+        grant::{Grant, GrantState, Recipe},
+        time::Timestamp,
+    },
+    ports::connector::{Fault, Presence},
+    store::{Due, StoreError},
+};
+
+/// What became of one due grant; recorded together with others.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Gone, with evidence.
+    Absent(Box<Grant>, Value),
+    /// Not gone yet, or it could not be told.
+    Later(Box<Grant>, String),
+    /// Recorded already, or nothing to record.
+    Settled,
+}
+
+impl Broker {
+    /// Take up to `limit` due grants of a target. Those whose time is up begin to end with this very commit.
+    pub async fn lease_due(&self, target: &str, limit: u32) -> Result<Vec<Due>, BrokerError> {
+        let now = self.now();
+        let lease = self.lease_of(self.target_of(target), now);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let taken = async {
+                let mut due = Vec::new();
+                for row in tx.lease_due(target, now, lease, limit).await? {
+                    match row {
+                        Ok(row) => {
+                            self.note_begun(&mut tx, &row, now).await?;
+                            due.push(row);
+                        }
+                        // Harms only itself: it comes up again when its lease runs out, and is counted and logged.
+                        Err(error) => {
+                            metrics::counter!("tidegate_corrupt_rows_total").increment(1);
+                            tracing::error!(error = %error, "a due grant does not decode");
+                        }
+                    }
+                }
+                Ok::<_, BrokerError>(due)
+            }
+            .await;
+            if let Some(result) = tx.end(taken).await {
+                return result;
+            }
+        }
+    }
+
+    async fn note_begun(&self, tx: &mut crate::store::Tx, due: &Due, now: Timestamp) -> Result<(), BrokerError> {
+        if due.grant.state != GrantState::Revoking || due.previous == GrantState::Revoking {
+            return Ok(());
+        }
+        let cause = Cause::worker(due.grant.correlation, now);
+        let details = json!({"reason": due.grant.end_reason, "from": due.previous});
+        self.note_grant(tx, &cause, "grant.revoking", &due.grant, details).await
+    }
+
+    /// Do what a due grant needs. Never fails: what could not be done now is done later.
+    pub async fn settle(self: &Arc<Self>, due: Due) -> Outcome {
+        match due.grant.state {
+            GrantState::Scheduled => {
+                let id = due.grant.id;
+                if let Err(error) = self.open_scheduled(due.grant).await {
+                    tracing::warn!(grant = %id, error = %error, "a scheduled grant could not be started; it will be tried again");
+                }
+                Outcome::Settled
+            }
+            GrantState::Revoking => self.take_away(due.grant).await,
+            _ => Outcome::Settled,
+        }
+    }
+
+    async fn take_away(&self, grant: Grant) -> Outcome {
+        let Some(recipe) = grant.recipe.clone() else {
+            let evidence = json!({"verified": "never opened: the grant has no intent"});
+            return Outcome::Absent(Box::new(grant), evidence);
+        };
+        crate::failpoint::hit("reap.before_revoke");
+        match self.revoke_and_verify(&grant.target, &recipe).await {
+            Ok(evidence) => Outcome::Absent(Box::new(grant), evidence),
+            Err(why) => Outcome::Later(Box::new(grant), why),
+        }
+    }
+
+    /// Revoke by recipe and ask the target whether it is gone: the evidence, or why it is not known to be.
+    pub(super) async fn revoke_and_verify(&self, target: &str, recipe: &Recipe) -> Result<Value, String> {
+        let Some(target) = self.target_of(target) else {
+            return Err(format!(
+                "no target `{target}` is configured; configure it again so that its access can be ended"
+            ));
+        };
+        let revoked = target.bulkhead.call(Purpose::Revoke, target.connector.revoke(recipe)).await;
+        crate::failpoint::hit("reap.after_revoke");
+        // Verified even if revoking failed: an earlier try may have had its effect.
+        let verify = async { Ok::<_, Fault>(target.connector.verify(recipe).await) };
+        let presence = target.bulkhead.call(Purpose::Revoke, verify).await;
+        crate::failpoint::hit("reap.after_verify");
+        match (revoked, presence) {
+            (_, Ok(Presence::Absent(evidence))) => Ok(evidence),
+            (Err(fault), _) => Err(fault.to_string()),
+            (Ok(()), Ok(Presence::Present(seen))) => Err(format!("still there after revocation: {seen}")),
+            (Ok(()), Ok(Presence::Unknown(why))) => Err(format!("could not be verified: {why}")),
+            (Ok(()), Err(fault)) => Err(format!("could not be verified: {fault}")),
+        }
+    }
+
+    /// Record outcomes in one commit. A row that somebody else has taken meanwhile is left to them.
+    pub async fn record_outcomes(&self, outcomes: &[Outcome]) -> Result<(), BrokerError> {
+        if outcomes.iter().all(|o| matches!(o, Outcome::Settled)) {
+            return Ok(());
+        }
+        let now = self.now();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                for outcome in outcomes {
+                    let recorded = match outcome {
+                        Outcome::Absent(grant, evidence) => self.record_absent(&mut tx, grant, evidence, now).await,
+                        Outcome::Later(grant, why) => self.record_later(&mut tx, grant, why, now).await,
+                        Outcome::Settled => Ok(()),
+                    };
+                    match recorded {
+                        Ok(()) | Err(BrokerError::Store(StoreError::Conflict)) => {}
+                        Err(other) => return Err(other),
+                    }
+                }
+                Ok(())
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                result?;
+                break;
+            }
+        }
+        crate::failpoint::hit("reap.recorded");
+        for outcome in outcomes {
+            if let Outcome::Absent(grant, _) = outcome {
+                let due = grant.revoking_at.unwrap_or(now);
+                let reason = grant.end_reason.map_or("expired", crate::domain::grant::EndReason::as_str);
+                // From the instant at which it should have been gone to the proof that it is.
+                let should = if reason == "expired" { grant.not_after.unwrap_or(due).min(due) } else { due };
+                metrics::histogram!("tidegate_revocation_lag_seconds").record(now.since(should).as_secs_f64());
+                metrics::counter!("tidegate_revocations_total", "reason" => reason, "result" => "verified")
+                    .increment(1);
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_absent(
+        &self,
+        tx: &mut crate::store::Tx,
+        grant: &Grant,
+        evidence: &Value,
+        now: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let reason = grant.end_reason.unwrap_or(crate::domain::grant::EndReason::Expired);
+        let state = reason.terminal();
+        tx.record_ended(grant.id, grant.epoch, state, evidence, now).await?;
+        let action = if state == GrantState::Failed { "grant.failed" } else { "grant.ended" };
+        let details =
+            json!({"reason": reason, "evidence": evidence, "attempts": grant.attempts, "not_after": grant.not_after});
+        self.note_grant(tx, &Cause::worker(grant.correlation, now), action, grant, details).await
+    }
+
+    async fn record_later(
+        &self,
+        tx: &mut crate::store::Tx,
+        grant: &Grant,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let attempts = grant.attempts.saturating_add(1);
+        let quarantine = attempts >= self.settings.quarantine_after;
+        let due = now.plus_std(self.backoff(attempts)?);
+        tx.postpone(grant.id, grant.epoch, due, attempts, quarantine, why).await?;
+        metrics::counter!("tidegate_revocations_total", "reason" => "any", "result" => "postponed").increment(1);
+        let details = json!({"attempts": attempts, "error": why, "next_try": due});
+        if attempts == self.settings.quarantine_after {
+            tracing::error!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away: quarantined");
+        }
+        if quarantine {
+            // The row goes back and forth between the two states; each change has its event.
+            return self
+                .note_grant(tx, &Cause::worker(grant.correlation, now), "grant.quarantined", grant, details)
+                .await;
+        }
+        tracing::warn!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away yet");
+        Ok(())
+    }
+
+    /// Capped exponential back-off with up to a quarter of jitter.
+    pub(super) fn backoff(&self, attempts: u32) -> Result<Duration, BrokerError> {
+        let doubled = self.settings.backoff_first.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+        let capped = doubled.min(self.settings.backoff_last);
+        let mut random = [0_u8; 1];
+        self.entropy.fill(&mut random)?;
+        Ok(capped.mul_f64(1.0 - f64::from(random[0]) / 1024.0))
+    }
+}

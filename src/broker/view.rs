@@ -1,0 +1,457 @@
+//! What the verbs answer: the same for every surface. Field names are the public contract.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{
+        capability::RevocationClass,
+        decision::{Condition, Reason, Verdict},
+        grant::{EndReason, GrantState},
+        identity::IdentityKind,
+        request::RequestState,
+    },
+    ports::connector::Finding,
+};
+
+pub use crate::store::LockKind;
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Pass as `after` to go on; `null` at the end.
+    pub next: Option<String>,
+}
+
+/// An identity, short.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct IdentityRef {
+    /// Its id.
+    pub id: String,
+    /// Its unique name.
+    pub name: String,
+}
+
+/// An identity of the directory.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct IdentityView {
+    /// Its id.
+    pub id: String,
+    /// Person, workload or agent.
+    pub kind: IdentityKind,
+    /// Its unique name.
+    pub name: String,
+    /// Name for people to read.
+    pub display_name: String,
+    /// Work e-mail.
+    pub email: Option<String>,
+    /// False once deactivated.
+    pub active: bool,
+    /// The accountable person of a workload or agent.
+    pub owner: Option<IdentityRef>,
+    /// Hard end of the relationship.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub contract_end: Option<String>,
+    /// Names of its groups, standing and temporary.
+    pub groups: Vec<String>,
+}
+
+/// Who am I?
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MeView {
+    /// The caller.
+    #[serde(flatten)]
+    pub identity: IdentityView,
+    /// Roles in Tidegate itself: `admin`, `auditor`.
+    pub roles: Vec<String>,
+    /// Grants that are not final.
+    pub grants: Vec<GrantView>,
+}
+
+/// What I can ask for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EntitlementView {
+    /// Its name.
+    pub id: String,
+    /// The target that it is on.
+    pub target: String,
+    /// One line for people.
+    pub title: String,
+    /// What it lets its holder do.
+    pub description: String,
+    /// What would happen if the caller asked now.
+    pub verdict: Verdict,
+    /// What must be provided or hold.
+    pub conditions: Vec<Condition>,
+    /// Names of the groups that approve.
+    pub approvers: Vec<String>,
+    /// Seconds when no duration is given.
+    pub default_ttl: u32,
+    /// Longest duration in seconds.
+    pub max_ttl: u32,
+    /// 0 harmless … 4 crown jewels.
+    pub sensitivity: u8,
+    /// How fast a revocation takes effect.
+    pub revocation_class: RevocationClass,
+    /// Seconds for which a copy may still work after revocation.
+    pub residual_window: u32,
+    /// The same in words.
+    pub residual_window_text: String,
+}
+
+/// How many approvals there are, and from whom they come.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalsView {
+    /// Approvals needed.
+    pub needed: u32,
+    /// Approvals that count so far.
+    pub have: u32,
+    /// Names of the groups that they come from.
+    pub from: Vec<String>,
+}
+
+/// One person's decision.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalView {
+    /// Who.
+    pub approver: IdentityRef,
+    /// Yes or no.
+    pub approve: bool,
+    /// In the approver's words.
+    pub comment: String,
+    /// Shorter duration in seconds, if one was given.
+    pub duration: Option<u32>,
+    /// When.
+    pub at: String,
+    /// Which surface.
+    pub via: String,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TimelineEntry {
+    /// Id of the audit event.
+    pub event: String,
+    /// When.
+    pub at: String,
+    /// `request.created`, `grant.active`…
+    pub action: String,
+    /// Who did it; `null` for the broker itself.
+    pub actor: Option<String>,
+    /// Facts.
+    #[schema(value_type = Object)]
+    pub details: serde_json::Value,
+}
+
+/// A request.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RequestView {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: RequestState,
+    /// Who asks.
+    pub requester: IdentityRef,
+    /// Who will hold the access.
+    pub subject: IdentityRef,
+    /// What is asked for.
+    pub entitlements: Vec<String>,
+    /// Seconds, from activation.
+    pub duration: u32,
+    /// Why.
+    pub reason: String,
+    /// Ticket reference.
+    pub ticket: Option<String>,
+    /// The requester says that it is an emergency.
+    pub emergency: bool,
+    /// When access is to start, if later than at once.
+    pub start_at: Option<String>,
+    /// Its grants; empty until it is approved.
+    pub grants: Vec<GrantView>,
+    /// How many approvals there are.
+    pub approvals: ApprovalsView,
+    /// When it lapses; `null` once it is decided.
+    pub lapses_at: Option<String>,
+    /// When it was asked.
+    pub created_at: String,
+    /// When it was decided.
+    pub decided_at: Option<String>,
+    /// Version of the policy that it was decided under.
+    pub policy_version: String,
+    /// For each target: what revoking will mean, shown before anybody approves.
+    pub revocation: Vec<RevocationView>,
+    /// Ties together everything that follows from the call.
+    pub correlation_id: String,
+    /// The decisions of people; in the detail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<Vec<ApprovalView>>,
+    /// What happened; in the detail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Vec<TimelineEntry>>,
+    /// Why policy answered as it did; in the detail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Vec<Reason>>,
+    /// Can the caller decide on it now?
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_decide: Option<bool>,
+}
+
+/// What revoking an entitlement will mean.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RevocationView {
+    /// The entitlement.
+    pub entitlement: String,
+    /// How fast a revocation takes effect.
+    pub revocation_class: RevocationClass,
+    /// Seconds for which a copy may still work after revocation.
+    pub residual_window: u32,
+    /// The same in words.
+    pub residual_window_text: String,
+}
+
+/// What would happen if this were asked: nothing was recorded.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PlanView {
+    /// Always true.
+    pub dry_run: bool,
+    /// The strictest of the entitlements' verdicts.
+    pub verdict: Verdict,
+    /// One for each entitlement.
+    pub entitlements: Vec<PlannedView>,
+    /// Approvals that would be needed.
+    pub approvals: ApprovalsView,
+    /// Seconds.
+    pub duration: u32,
+    /// Version of the policy that answered.
+    pub policy_version: String,
+}
+
+/// The plan for one entitlement.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PlannedView {
+    /// Its name.
+    pub id: String,
+    /// What would happen.
+    pub verdict: Verdict,
+    /// What must be provided or hold.
+    pub conditions: Vec<Condition>,
+    /// The policies that decided.
+    pub reasons: Vec<Reason>,
+    /// What revoking will mean.
+    pub revocation: RevocationView,
+}
+
+/// An answer to `POST /v1/requests`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Asked {
+    /// It exists now.
+    Recorded(Box<RequestView>),
+    /// It existed before: the same idempotency key with the same body.
+    Repeated(Box<RequestView>),
+    /// Only asked what would happen.
+    Planned(PlanView),
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RequestedFacts {
+    /// When the decision made the grant.
+    pub at: String,
+    /// Seconds.
+    pub duration: u32,
+    /// When it was to start, if scheduled.
+    pub start_at: Option<String>,
+}
+
+/// What the target reported when it was opened.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AppliedFacts {
+    /// When.
+    pub at: String,
+    /// Name of the object at the target.
+    pub object: String,
+    /// In the target's words.
+    #[schema(value_type = Object)]
+    pub report: serde_json::Value,
+}
+
+/// What the target answered when it was asked whether the access is gone.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct VerifiedFacts {
+    /// When.
+    pub at: String,
+    /// In the target's words, or an attestation.
+    #[schema(value_type = Object)]
+    pub evidence: serde_json::Value,
+}
+
+/// A grant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct GrantView {
+    /// Its id.
+    pub id: String,
+    /// The request that it came from.
+    pub request: String,
+    /// Who holds it.
+    pub holder: IdentityRef,
+    /// What is held.
+    pub entitlement: String,
+    /// Where.
+    pub target: String,
+    /// Where it stands.
+    pub state: GrantState,
+    /// Its end; `null` before activation.
+    pub not_after: Option<String>,
+    /// Seconds left while it is active.
+    pub remaining: Option<u32>,
+    /// Why it ends or ended.
+    pub end_reason: Option<EndReason>,
+    /// What was decided.
+    pub requested: RequestedFacts,
+    /// What the target reported when it was opened.
+    pub applied: Option<AppliedFacts>,
+    /// What the target answered when it was asked whether the access is gone.
+    pub verified: Option<VerifiedFacts>,
+    /// The evidence again, for short.
+    #[schema(value_type = Option<Object>)]
+    pub evidence: Option<serde_json::Value>,
+    /// Revocations tried.
+    pub attempts: u32,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Credentials minted.
+    pub claims: u32,
+    /// Can its holder claim a credential?
+    pub claimable: bool,
+    /// How fast a revocation takes effect.
+    pub revocation_class: RevocationClass,
+    /// Seconds for which a copy may still work after revocation.
+    pub residual_window: u32,
+    /// Ties together everything that follows from the call.
+    pub correlation_id: String,
+}
+
+/// A kill switch.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LockView {
+    /// Its id.
+    pub id: String,
+    /// What it falls on.
+    pub kind: LockKind,
+    /// Which one.
+    pub value: String,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: IdentityRef,
+    /// When.
+    pub created_at: String,
+    /// Grants that began to end because of it; on creation only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<u64>,
+}
+
+/// A target.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TargetView {
+    /// Its name.
+    pub id: String,
+    /// Which connector speaks to it.
+    pub kind: String,
+    /// One sentence about it.
+    pub summary: String,
+    /// How fast a revocation takes effect.
+    pub revocation_class: RevocationClass,
+    /// The access ends by itself with the broker dead.
+    pub native_expiry: bool,
+    /// It can be asked whether the access is gone.
+    pub read_back: bool,
+    /// Revoking ends open sessions.
+    pub cuts_sessions: bool,
+    /// Seconds for which a copy may still work after revocation.
+    pub residual_window: u32,
+    /// The same in words.
+    pub residual_window_text: String,
+    /// `ok`, or why calls are held back at the moment.
+    pub health: String,
+    /// Entitlements on it.
+    pub entitlements: Vec<String>,
+}
+
+/// What a check of a target found.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CheckView {
+    /// Its name.
+    pub target: String,
+    /// Is everything as it should be?
+    pub ok: bool,
+    /// What was looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// What a sweep of a target found.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SweepView {
+    /// Its name.
+    pub target: String,
+    /// Objects that bear our mark.
+    pub found: u64,
+    /// Of these: without a live grant; revoked and verified.
+    pub orphans_ended: Vec<String>,
+    /// Of these: without a live grant; could not be ended yet.
+    pub orphans_left: Vec<String>,
+    /// Live grants without an object.
+    pub missing: Vec<String>,
+    /// Objects that last longer than granted.
+    pub wider: Vec<String>,
+}
+
+/// An audit event with its place in the log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// Leaf index.
+    pub seq: u64,
+    /// RFC 6962 leaf hash, hex.
+    pub hash: String,
+    /// The exact bytes that were hashed.
+    pub leaf: String,
+    /// The event, parsed from them.
+    #[schema(value_type = Object)]
+    pub event: serde_json::Value,
+}
+
+/// A new NHI or one more secret for it. The secret is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct WorkloadView {
+    /// The workload.
+    #[serde(flatten)]
+    pub identity: IdentityView,
+    /// For `client_credentials`: the workload's id.
+    pub client_id: String,
+    /// Shown once; `null` in later answers.
+    pub client_secret: Option<String>,
+    /// When the secret stops working.
+    pub secret_expires_at: Option<String>,
+}
+
+/// Verdict of a simulation.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SimulationView {
+    /// What would happen.
+    pub verdict: Verdict,
+    /// Approvals needed.
+    pub approvals: u8,
+    /// From these groups.
+    pub approvers: Vec<String>,
+    /// Longest duration in seconds.
+    pub max_ttl: u32,
+    /// What must be provided or hold.
+    pub conditions: Vec<Condition>,
+    /// The policies that decided.
+    pub reasons: Vec<Reason>,
+    /// Version of the policy that answered.
+    pub policy_version: String,
+}

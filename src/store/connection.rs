@@ -1,0 +1,165 @@
+//! The one place that names a database: opening it, and the readers' pool.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{
+    AnyConnection, AnyPool, ConnectOptions, Executor,
+    any::{AnyConnectOptions, AnyPoolOptions},
+};
+use tokio::sync::watch;
+
+use super::{StoreError, Tx, WriteStats, writer::Writer};
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Embedded, one broker.
+    Sqlite,
+    /// A server, several brokers.
+    Postgres,
+}
+
+/// How to open the database.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sqlite:///path/to/file.db` or `postgres://user@host/name`.
+    pub url: String,
+    /// Connections for reading.
+    pub readers: u32,
+    /// Connections for writing; SQLite always has one.
+    pub writers: usize,
+    /// Changes that may wait for the database before new ones are refused.
+    pub queue: usize,
+}
+
+impl Options {
+    /// The defaults for that database.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), readers: 4, writers: 4, queue: 4096 }
+    }
+
+    /// An SQLite file.
+    pub fn sqlite(path: &Path) -> Self {
+        Self::new(format!("sqlite://{}?mode=rwc", path.display()))
+    }
+}
+
+/// The ledger at rest. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) backend: Backend,
+    pub(super) readers: AnyPool,
+    writers: Vec<Writer>,
+    next_writer: AtomicUsize,
+    pub(super) committed: watch::Sender<u64>,
+    pub(super) stats: Arc<WriteStats>,
+}
+
+/// WAL with `synchronous=FULL`: a commit that was answered survives a power cut.
+const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                            PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; \
+                            PRAGMA wal_autocheckpoint = 4000";
+const POSTGRES_SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
+                              SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
+
+pub(super) async fn connect(options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
+    let mut connection = options.connect().await?;
+    set_up(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let statements = if connection.backend_name() == "SQLite" { SQLITE_SETUP } else { POSTGRES_SETUP };
+    connection.execute(statements).await?;
+    Ok(())
+}
+
+impl Store {
+    /// Open the database and bring its schema to this version.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let backend = if options.url.starts_with("sqlite:") { Backend::Sqlite } else { Backend::Postgres };
+        let connect_options: AnyConnectOptions = options.url.parse()?;
+        let connect_options = connect_options.disable_statement_logging();
+        if backend == Backend::Sqlite {
+            // The first connection makes the file and switches it to WAL before readers come.
+            let mut first = connect(&connect_options).await?;
+            super::migrations::migrator(backend).run_direct(None, &mut first, false).await.map_err(migration_error)?;
+        }
+        let readers = AnyPoolOptions::new()
+            .max_connections(options.readers)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(|connection, _| Box::pin(set_up(connection)))
+            .connect_with(connect_options.clone())
+            .await?;
+        if backend == Backend::Postgres {
+            super::migrations::migrator(backend).run(&readers).await.map_err(migration_error)?;
+        }
+        let committed = watch::Sender::new(0);
+        let stats = Arc::new(WriteStats::default());
+        let count = if backend == Backend::Sqlite { 1 } else { options.writers.max(1) };
+        let writers = (0..count)
+            .map(|_| {
+                Writer::start(backend, connect_options.clone(), options.queue, committed.clone(), Arc::clone(&stats))
+            })
+            .collect();
+        Ok(Self {
+            inner: Arc::new(Inner { backend, readers, writers, next_writer: AtomicUsize::new(0), committed, stats }),
+        })
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> Backend {
+        self.inner.backend
+    }
+
+    /// Start a change. Write into it, then call [`Tx::end`].
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let writers = &self.inner.writers;
+        let turn = self.inner.next_writer.fetch_add(1, Ordering::Relaxed);
+        let writer = writers.get(turn % writers.len().max(1)).ok_or(StoreError::Busy)?;
+        writer.begin().await
+    }
+
+    /// Grows with every commit of this process and with every notice from another broker.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.inner.committed.subscribe()
+    }
+
+    /// Commits and state changes since the start.
+    pub fn stats(&self) -> &WriteStats {
+        &self.inner.stats
+    }
+
+    /// Is the database there?
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.inner.readers).await?;
+        Ok(())
+    }
+
+    /// Finish what is waiting and close.
+    pub async fn close(&self) {
+        for writer in &self.inner.writers {
+            writer.close().await;
+        }
+        self.inner.readers.close().await;
+    }
+}
+
+fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
+    match error {
+        sqlx::migrate::MigrateError::Execute(e) => e.into(),
+        other => StoreError::Other(sqlx::Error::Migrate(Box::new(other))),
+    }
+}

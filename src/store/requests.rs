@@ -1,0 +1,293 @@
+//! Requests, their approvals and idempotency keys.
+
+use sqlx::{any::AnyRow, query};
+
+use super::{
+    Page, Store, StoreError, Tx,
+    row::{Reader, to_json},
+};
+use crate::domain::{
+    id::{IdentityId, RequestId},
+    request::{Approval, Request, RequestState},
+    time::{Timestamp, Ttl},
+};
+
+macro_rules! columns {
+    () => {
+        "r.id, r.requester_id, r.subject_id, r.entitlements, r.ttl, r.reason, r.ticket, r.emergency, r.start_at, \
+         r.state, r.policy_version, r.needs, r.trace, r.lapses_at, r.created_at, r.decided_at, r.correlation_id"
+    };
+}
+
+fn request(row: &AnyRow) -> Result<Request, StoreError> {
+    let r = Reader::new("requests", row);
+    Ok(Request {
+        id: r.parsed("id")?,
+        requester: r.parsed("requester_id")?,
+        subject: r.parsed("subject_id")?,
+        entitlements: r.json("entitlements")?,
+        ttl: Ttl::seconds_or_one(r.number("ttl")?),
+        reason: r.text("reason")?,
+        ticket: r.optional_text("ticket")?,
+        emergency: r.flag("emergency")?,
+        start_at: r.optional_instant("start_at")?,
+        state: r.named("state", RequestState::parse)?,
+        policy_version: r.text("policy_version")?,
+        needs: r.json("needs")?,
+        trace: r.json("trace")?,
+        lapses_at: r.instant("lapses_at")?,
+        created_at: r.instant("created_at")?,
+        decided_at: r.optional_instant("decided_at")?,
+        correlation: r.parsed("correlation_id")?,
+    })
+}
+
+fn approval(row: &AnyRow) -> Result<Approval, StoreError> {
+    let r = Reader::new("approvals", row);
+    Ok(Approval {
+        id: r.parsed("id")?,
+        request: r.parsed("request_id")?,
+        approver: r.parsed("approver_id")?,
+        groups: r.json("groups")?,
+        approve: r.flag("approve")?,
+        comment: r.text("comment")?,
+        ttl: r.optional_integer("ttl")?.and_then(|s| u32::try_from(s).ok()).and_then(Ttl::from_seconds),
+        at: r.instant("at")?,
+        via: r.text("via")?,
+    })
+}
+
+/// Which requests to list. Newest first.
+#[derive(Debug, Clone, Default)]
+pub struct RequestFilter {
+    /// Only in this state.
+    pub state: Option<RequestState>,
+    /// Only asked by, or for, this identity.
+    pub party: Option<IdentityId>,
+    /// Only pending ones put before any of these groups.
+    pub approver_groups: Option<Vec<String>>,
+}
+
+const APPROVALS: &str = "SELECT id, request_id, approver_id, groups, approve, comment, ttl, at, via FROM approvals \
+                         WHERE request_id = $1 ORDER BY at, id";
+
+impl Store {
+    /// One request.
+    pub async fn request(&self, id: RequestId) -> Result<Option<Request>, StoreError> {
+        let row = query(concat!("SELECT ", columns!(), " FROM requests r WHERE r.id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(request).transpose()
+    }
+
+    /// The decisions on a request, in order.
+    pub async fn approvals(&self, id: RequestId) -> Result<Vec<Approval>, StoreError> {
+        let rows = query(APPROVALS).bind(id.to_string()).fetch_all(&self.inner.readers).await?;
+        rows.iter().map(approval).collect()
+    }
+
+    /// Requests, newest first, before the cursor.
+    pub async fn requests(
+        &self,
+        filter: &RequestFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Request>, StoreError> {
+        const ALL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM requests r WHERE r.id < $1 AND ($2 = '' OR r.state = $2) ORDER BY r.id DESC LIMIT $3"
+        );
+        const ASKED_BY: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM requests r WHERE r.requester_id = $4 AND r.id < $1 AND ($2 = '' OR r.state = $2) \
+             ORDER BY r.id DESC LIMIT $3"
+        );
+        const ASKED_FOR: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM requests r WHERE r.subject_id = $4 AND r.subject_id <> r.requester_id AND r.id < $1 \
+             AND ($2 = '' OR r.state = $2) ORDER BY r.id DESC LIMIT $3"
+        );
+        const PUT_BEFORE: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
+             AND a.request_id < $1 AND ($2 = '' OR r.state = $2) ORDER BY a.request_id DESC LIMIT $3"
+        );
+        // Sorts after every id.
+        let before = after.unwrap_or("~");
+        let state = filter.state.map_or("", RequestState::as_str);
+        let read = async |sql: &'static str, who: Option<String>| -> Result<Vec<Request>, StoreError> {
+            let mut q = query(sql).bind(before).bind(state).bind(i64::from(limit) + 1);
+            if let Some(who) = who {
+                q = q.bind(who);
+            }
+            q.fetch_all(&self.inner.readers).await?.iter().map(request).collect()
+        };
+        let mut items = Vec::new();
+        match (&filter.party, &filter.approver_groups) {
+            (None, None) => items = read(ALL, None).await?,
+            (Some(party), _) => {
+                items.extend(read(ASKED_BY, Some(party.to_string())).await?);
+                items.extend(read(ASKED_FOR, Some(party.to_string())).await?);
+            }
+            (None, Some(groups)) => {
+                for group in groups {
+                    items.extend(read(PUT_BEFORE, Some(group.clone())).await?);
+                }
+            }
+        }
+        items.sort_by_key(|r| std::cmp::Reverse(r.id));
+        items.dedup_by_key(|r| r.id);
+        items.truncate(limit as usize + 1);
+        Ok(Page::cut(items, limit, |r| r.id.to_string()))
+    }
+
+    /// Pending requests whose time has run out, oldest first.
+    pub async fn lapsed_requests(&self, now: Timestamp, limit: u32) -> Result<Vec<RequestId>, StoreError> {
+        let rows = query("SELECT id FROM requests WHERE due_at <= $1 ORDER BY due_at LIMIT $2")
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.inner.readers)
+            .await?;
+        rows.iter().map(|row| Reader::new("requests", row).parsed("id")).collect()
+    }
+}
+
+impl Tx {
+    /// Keep a new request and whom it is put before.
+    pub async fn insert_request(&mut self, r: &Request) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO requests (id, requester_id, subject_id, entitlements, ttl, reason, ticket, \
+                           emergency, start_at, state, policy_version, needs, trace, lapses_at, due_at, created_at, \
+                           decided_at, correlation_id) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+        let pending = r.state == RequestState::Pending;
+        self.execute_one(
+            query(SQL)
+                .bind(r.id.to_string())
+                .bind(r.requester.to_string())
+                .bind(r.subject.to_string())
+                .bind(to_json(&r.entitlements))
+                .bind(i64::from(r.ttl.seconds()))
+                .bind(r.reason.clone())
+                .bind(r.ticket.clone())
+                .bind(i64::from(r.emergency))
+                .bind(r.start_at.map(Timestamp::micros))
+                .bind(r.state.as_str())
+                .bind(r.policy_version.clone())
+                .bind(to_json(&r.needs))
+                .bind(to_json(&r.trace))
+                .bind(r.lapses_at.micros())
+                .bind(pending.then_some(r.lapses_at.micros()))
+                .bind(r.created_at.micros())
+                .bind(r.decided_at.map(Timestamp::micros))
+                .bind(r.correlation.to_string()),
+        )
+        .await?;
+        if pending {
+            let groups: std::collections::BTreeSet<&String> = r.needs.iter().flat_map(|n| &n.groups).collect();
+            for group in groups {
+                self.execute(
+                    query("INSERT INTO request_approvers (group_name, request_id) VALUES ($1, $2)")
+                        .bind(group.clone())
+                        .bind(r.id.to_string()),
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pending request reaches a terminal state; [`StoreError::Conflict`] if it is no longer pending.
+    pub async fn decide_request(
+        &mut self,
+        id: RequestId,
+        state: RequestState,
+        ttl: Ttl,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "UPDATE requests SET state = $1, ttl = $2, decided_at = $3, due_at = NULL \
+                 WHERE id = $4 AND state = 'pending'",
+            )
+            .bind(state.as_str())
+            .bind(i64::from(ttl.seconds()))
+            .bind(at.micros())
+            .bind(id.to_string()),
+        )
+        .await
+    }
+
+    /// A pending request, locked against other deciders for the rest of the transaction.
+    pub async fn lock_pending_request(&mut self, id: RequestId, now: Timestamp) -> Result<bool, StoreError> {
+        // Taking the row lock by an update that changes nothing works on both databases.
+        let touched = self
+            .execute(
+                query("UPDATE requests SET due_at = due_at WHERE id = $1 AND state = 'pending' AND lapses_at > $2")
+                    .bind(id.to_string())
+                    .bind(now.micros()),
+            )
+            .await?;
+        Ok(touched == 1)
+    }
+
+    /// The decisions on a request, seen from inside the transaction.
+    pub async fn approvals(&mut self, id: RequestId) -> Result<Vec<Approval>, StoreError> {
+        let rows = self.read_all(query(APPROVALS).bind(id.to_string())).await?;
+        rows.iter().map(approval).collect()
+    }
+
+    /// Keep one person's decision; [`StoreError::Conflict`] if that person has decided already.
+    pub async fn insert_approval(&mut self, a: &Approval) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO approvals (id, request_id, approver_id, groups, approve, comment, ttl, at, via) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id, approver_id) DO NOTHING";
+        self.execute_one(
+            query(SQL)
+                .bind(a.id.to_string())
+                .bind(a.request.to_string())
+                .bind(a.approver.to_string())
+                .bind(to_json(&a.groups))
+                .bind(i64::from(a.approve))
+                .bind(a.comment.clone())
+                .bind(a.ttl.map(|t| i64::from(t.seconds())))
+                .bind(a.at.micros())
+                .bind(a.via.clone()),
+        )
+        .await
+    }
+
+    /// Keep an idempotency key; if it is there already, what it was used for.
+    pub async fn claim_idempotency_key(
+        &mut self,
+        identity: IdentityId,
+        key: &str,
+        body_hash: &[u8],
+        request: RequestId,
+        now: Timestamp,
+    ) -> Result<Option<(Vec<u8>, RequestId)>, StoreError> {
+        const INSERT: &str = "INSERT INTO idempotency_keys (identity_id, key, body_hash, request_id, created_at) \
+                              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (identity_id, key) DO NOTHING";
+        const READ: &str = "SELECT body_hash, request_id FROM idempotency_keys WHERE identity_id = $1 AND key = $2";
+        let inserted = self
+            .execute(
+                query(INSERT)
+                    .bind(identity.to_string())
+                    .bind(key)
+                    .bind(body_hash.to_vec())
+                    .bind(request.to_string())
+                    .bind(now.micros()),
+            )
+            .await?;
+        if inserted == 1 {
+            return Ok(None);
+        }
+        let row = self.read_optional(query(READ).bind(identity.to_string()).bind(key)).await?;
+        let Some(row) = row else { return Err(StoreError::Conflict) };
+        let r = Reader::new("idempotency_keys", &row);
+        Ok(Some((r.bytes("body_hash")?, r.parsed("request_id")?)))
+    }
+}

@@ -1,0 +1,126 @@
+//! Personal tokens and client secrets, as hashes.
+
+use sqlx::query;
+
+use super::{
+    Store, StoreError, Tx,
+    identities::{SEPARATOR, subject, subject_columns},
+    row::Reader,
+};
+use crate::domain::{
+    id::{IdentityId, TokenId},
+    identity::Subject,
+    time::Timestamp,
+};
+
+/// What a stored secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A person's bearer token.
+    Personal,
+    /// A workload's secret for `client_credentials`.
+    ClientSecret,
+}
+
+impl TokenKind {
+    /// The stored name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Personal => "personal",
+            Self::ClientSecret => "client_secret",
+        }
+    }
+}
+
+/// A stored token: never the text, only its hash.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Whose it is.
+    pub identity: IdentityId,
+    /// What it is for.
+    pub kind: TokenKind,
+    /// In the owner's words.
+    pub label: String,
+    /// SHA-256 of the whole token.
+    pub hash: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+}
+
+impl Store {
+    /// Whose token has this hash, if it works at `now`?
+    pub async fn subject_of_token(
+        &self,
+        hash: &[u8],
+        kind: TokenKind,
+        now: Timestamp,
+    ) -> Result<Option<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM tokens t JOIN identities i ON i.id = t.identity_id \
+             WHERE t.hash = $3 AND t.kind = $4 AND t.revoked_at IS NULL AND t.expires_at > $1"
+        );
+        let row = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(hash.to_vec())
+            .bind(kind.as_str())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(subject).transpose()
+    }
+
+    /// Was this access token revoked before its expiry?
+    pub async fn access_token_revoked(&self, jti: &str) -> Result<bool, StoreError> {
+        let row = query("SELECT expires_at FROM revoked_tokens WHERE jti = $1")
+            .bind(jti)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("revoked_tokens", &row).integer("expires_at")).transpose().map(|r| r.is_some())
+    }
+}
+
+impl Tx {
+    /// Keep a token's hash.
+    pub async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO tokens (id, identity_id, kind, label, hash, created_at, expires_at) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        self.execute_one(
+            query(SQL)
+                .bind(token.id.to_string())
+                .bind(token.identity.to_string())
+                .bind(token.kind.as_str())
+                .bind(token.label.clone())
+                .bind(token.hash.clone())
+                .bind(token.created_at.micros())
+                .bind(token.expires_at.micros()),
+        )
+        .await
+    }
+
+    /// End all stored tokens of an identity; how many there were.
+    pub async fn revoke_tokens_of(&mut self, identity: IdentityId, now: Timestamp) -> Result<u64, StoreError> {
+        self.execute(
+            query("UPDATE tokens SET revoked_at = $1 WHERE identity_id = $2 AND revoked_at IS NULL")
+                .bind(now.micros())
+                .bind(identity.to_string()),
+        )
+        .await
+    }
+
+    /// Refuse an access token from now on; again is done.
+    pub async fn revoke_access_token(&mut self, jti: &str, expires_at: Timestamp) -> Result<(), StoreError> {
+        self.execute(
+            query("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(jti)
+                .bind(expires_at.micros()),
+        )
+        .await?;
+        Ok(())
+    }
+}
