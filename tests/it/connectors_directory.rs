@@ -1,18 +1,20 @@
 //! Temporary membership: the conformance suite, and what is peculiar to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
 use tidegate::{
     connectors::{
+        build,
         conformance::{self, Harness, Trouble},
         fakes::{FakeLedger, Mood},
         faulty::{Behaviour, Call, Faulty},
     },
     domain::{
         grant::{Intent, Recipe, object_name},
-        id::GrantId,
+        id::{GrantId, GroupId},
+        identity::IdentityKind,
         secret::Minted,
         time::Timestamp,
     },
@@ -20,9 +22,10 @@ use tidegate::{
         clock::ManualClock,
         connector::{Connector, Fault, Presence, Wish},
     },
+    store::{NewIdentity, Options, Store, StoreError},
 };
 
-use crate::connectors::{TARGET, World, intent, start, wish};
+use crate::connectors::{TARGET, World, config, intent, start, wish};
 
 struct Group {
     world: World,
@@ -96,6 +99,83 @@ impl Harness for Group {
 #[tokio::test]
 async fn directory_conforms() {
     conformance::run(&Group::new()).await.unwrap();
+}
+
+/// The built-in directory itself, on embedded SQLite.
+struct Embedded {
+    group: Group,
+    store: Store,
+}
+
+impl Embedded {
+    async fn open() -> Self {
+        let group = Group::new();
+        let store = Store::open(&Options::sqlite(&group.world.path().join("tidegate.db"))).await.unwrap();
+        let holder = NewIdentity {
+            id: wish(group.world.grant(), json!({})).holder,
+            kind: IdentityKind::Person,
+            name: "ana".into(),
+            display_name: "Ana".into(),
+            email: None,
+            owner: None,
+            contract_end: None,
+            attributes: BTreeMap::new(),
+        };
+        let mut tx = store.begin().await.unwrap();
+        tx.insert_identity(&holder, start()).await.unwrap();
+        tx.insert_group(GroupId::new(ulid::Ulid::from_parts(3, 1)), "oncall", start()).await.unwrap();
+        tx.end(Ok::<_, StoreError>(())).await.unwrap().unwrap();
+        Self { group, store }
+    }
+}
+
+#[async_trait]
+impl Harness for Embedded {
+    async fn connector(&self) -> Result<Arc<dyn Connector>, String> {
+        let mut parts = self.group.world.parts();
+        parts.directory = Arc::new(self.store.clone());
+        build(&config("directory", &json!({})), &parts).map_err(|e| e.to_string())
+    }
+
+    fn ledger(&self) -> &FakeLedger {
+        self.group.ledger()
+    }
+
+    fn target(&self) -> &str {
+        TARGET
+    }
+
+    fn wish(&self, grant: GrantId) -> Wish {
+        self.group.wish(grant)
+    }
+
+    fn grant(&self) -> GrantId {
+        self.group.grant()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.group.now()
+    }
+
+    async fn pass_until(&self, at: Timestamp) {
+        self.group.pass_until(at).await;
+    }
+
+    async fn works(&self, intent: &Intent, _minted: Option<&Minted>) -> Result<bool, String> {
+        let subject = self.store.subject(intent.holder, self.now()).await.map_err(|e| e.to_string())?;
+        Ok(subject.is_some_and(|s| s.is_in("oncall")))
+    }
+
+    fn shares_access(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn directory_conforms_on_the_embedded_store() {
+    let embedded = Embedded::open().await;
+    conformance::run(&embedded).await.unwrap();
+    embedded.store.close().await;
 }
 
 #[tokio::test]
