@@ -12,8 +12,9 @@ use crate::{
         request::RequestState,
     },
     ports::connector::Finding,
-    store::LockKind,
 };
+
+pub use crate::store::LockKind;
 
 /// A page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
