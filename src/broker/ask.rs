@@ -64,16 +64,13 @@ impl Draft {
                 continue;
             }
             let id = Arc::clone(&entitlement.id);
-            match needs.iter_mut().find(|n| n.groups == decision.approvers) {
+            let groups: BTreeSet<String> = decision.approvers.iter().map(|g| g.to_lowercase()).collect();
+            match needs.iter_mut().find(|n| n.groups == groups) {
                 Some(need) => {
                     need.count = need.count.max(decision.approvals);
                     need.entitlements.push(id);
                 }
-                None => needs.push(Need {
-                    groups: decision.approvers.clone(),
-                    count: decision.approvals.max(1),
-                    entitlements: vec![id],
-                }),
+                None => needs.push(Need { groups, count: decision.approvals.max(1), entitlements: vec![id] }),
             }
         }
         needs

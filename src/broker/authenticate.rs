@@ -59,8 +59,7 @@ impl Broker {
 
     async fn subject_of_access_token(&self, token: &str) -> Result<Option<Subject>, BrokerError> {
         let now = self.now();
-        let claims =
-            self.signer.verify(token, API_AUDIENCE, now).map_err(|_| BrokerError::Unauthenticated)?;
+        let claims = self.signer.verify(token, API_AUDIENCE, now).map_err(|_| BrokerError::Unauthenticated)?;
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
         let (Some(sub), Some(jti)) = (text("sub"), text("jti")) else { return Err(BrokerError::Unauthenticated) };
         let id: IdentityId = sub.parse().map_err(|_| BrokerError::Unauthenticated)?;

@@ -52,8 +52,7 @@ impl Broker {
             let mut tx = self.store.begin().await?;
             let written = async {
                 let claim = tx.insert_claim(id, number, now, intent.not_after).await?;
-                let details =
-                    json!({"serial": claim.serial, "number": claim.number, "expires_at": intent.not_after});
+                let details = json!({"serial": claim.serial, "number": claim.number, "expires_at": intent.not_after});
                 self.note_grant(&mut tx, &Cause::from(ctx), "grant.claimed", &grant, details).await?;
                 Ok(claim)
             }

@@ -4,13 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
 
-use super::{
-    Broker, BrokerError, Ctx,
-    ask::clean_text,
-    input::Decide,
-    record::Cause,
-    view::RequestView,
-};
+use super::{Broker, BrokerError, Ctx, ask::clean_text, input::Decide, record::Cause, view::RequestView};
 use crate::{
     domain::{
         decision::{Inputs, Verdict},
@@ -34,7 +28,12 @@ struct Counted {
 
 impl Broker {
     /// Approve a request. With the last approval that is needed its grants are opened.
-    pub async fn approve(self: &Arc<Self>, ctx: &Ctx, id: RequestId, decide: Decide) -> Result<RequestView, BrokerError> {
+    pub async fn approve(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        id: RequestId,
+        decide: Decide,
+    ) -> Result<RequestView, BrokerError> {
         self.decide(ctx, id, decide, true).await
     }
 
@@ -88,16 +87,13 @@ impl Broker {
                 break result?;
             }
         };
-        metrics::counter!("tidegate_decisions_total", "outcome" => if approve { "approve" } else { "deny" }).increment(1);
+        metrics::counter!("tidegate_decisions_total", "outcome" => if approve { "approve" } else { "deny" })
+            .increment(1);
         crate::failpoint::hit("decide.recorded");
         let grants = self.open_now(counted.grants).await;
         let decided = counted.state != RequestState::Pending;
-        let request = Request {
-            state: counted.state,
-            ttl: counted.ttl,
-            decided_at: decided.then_some(ctx.now),
-            ..request
-        };
+        let request =
+            Request { state: counted.state, ttl: counted.ttl, decided_at: decided.then_some(ctx.now), ..request };
         let approvals = self.store.approvals(id).await?;
         let view = self.render_request(&request, grants, &approvals).await?;
         tracing::debug!(request = %id, needed = counted.quorum.needed, have = counted.quorum.have, "decided");
@@ -196,7 +192,9 @@ impl Broker {
     ) -> Result<Counted, BrokerError> {
         let cause = Cause::from(ctx);
         if !tx.lock_pending_request(request.id, ctx.now).await? {
-            return Err(BrokerError::State("somebody else decided first, or it lapsed; nothing was changed".to_owned()));
+            return Err(BrokerError::State(
+                "somebody else decided first, or it lapsed; nothing was changed".to_owned(),
+            ));
         }
         let before = tx.approvals(request.id).await?;
         if before.iter().any(|a| a.approver == approval.approver) {

@@ -5,12 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Broker, BrokerError, Ctx,
-    ask::required_text,
-    bulkhead::Purpose,
-    input::Extend,
-    record::Cause,
-    view::GrantView,
+    Broker, BrokerError, Ctx, ask::required_text, bulkhead::Purpose, input::Extend, record::Cause, view::GrantView,
 };
 use crate::{
     domain::{
@@ -50,7 +45,16 @@ impl Broker {
         let intent = Self::intent_of(&extended, &ctx.actor.identity.name)
             .ok_or_else(|| BrokerError::State("the grant has no intent".to_owned()))?;
         if let Err(fault) = target.bulkhead.call(Purpose::Issue, target.connector.activate(&intent)).await {
-            let _ = self.move_end(ctx, &extended, (to, from), grant.ttl, "the target did not extend it", "grant.extension_undone").await;
+            let _ = self
+                .move_end(
+                    ctx,
+                    &extended,
+                    (to, from),
+                    grant.ttl,
+                    "the target did not extend it",
+                    "grant.extension_undone",
+                )
+                .await;
             return Err(fault.into());
         }
         self.grant(ctx, id).await
@@ -71,7 +75,10 @@ impl Broker {
         if by > entitlement.max_ttl || total > entitlement.max_ttl {
             return Err(BrokerError::invalid(
                 "duration",
-                format!("the grant would last {total}, longer than the {} that it may; ask again when it ends", entitlement.max_ttl),
+                format!(
+                    "the grant would last {total}, longer than the {} that it may; ask again when it ends",
+                    entitlement.max_ttl
+                ),
             ));
         }
         if ctx.actor.identity.contract_end.is_some_and(|end| to > end) {

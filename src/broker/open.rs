@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{
-    Broker, BrokerError, Target,
-    bulkhead::Purpose,
-    record::Cause,
-};
+use super::{Broker, BrokerError, Target, bulkhead::Purpose, record::Cause};
 use crate::{
     domain::{
         decision::{Inputs, Verdict},
@@ -286,7 +282,10 @@ impl Broker {
             Verdict::Approval if by_people => None,
             Verdict::Approval => Some("it would need approval now".to_owned()),
             Verdict::Denied => Some(
-                decision.reasons.first().map_or_else(|| "policy denies it now".to_owned(), |r| format!("policy: {}", r.text)),
+                decision
+                    .reasons
+                    .first()
+                    .map_or_else(|| "policy denies it now".to_owned(), |r| format!("policy: {}", r.text)),
             ),
         })
     }

@@ -95,7 +95,9 @@ impl Broker {
     /// Revoke by recipe and ask the target whether it is gone: the evidence, or why it is not known to be.
     pub(super) async fn revoke_and_verify(&self, target: &str, recipe: &Recipe) -> Result<Value, String> {
         let Some(target) = self.target_of(target) else {
-            return Err(format!("no target `{target}` is configured; configure it again so that its access can be ended"));
+            return Err(format!(
+                "no target `{target}` is configured; configure it again so that its access can be ended"
+            ));
         };
         let revoked = target.bulkhead.call(Purpose::Revoke, target.connector.revoke(recipe)).await;
         crate::failpoint::hit("reap.after_revoke");
@@ -148,7 +150,8 @@ impl Broker {
                 // From the instant at which it should have been gone to the proof that it is.
                 let should = if reason == "expired" { grant.not_after.unwrap_or(due).min(due) } else { due };
                 metrics::histogram!("tidegate_revocation_lag_seconds").record(now.since(should).as_secs_f64());
-                metrics::counter!("tidegate_revocations_total", "reason" => reason, "result" => "verified").increment(1);
+                metrics::counter!("tidegate_revocations_total", "reason" => reason, "result" => "verified")
+                    .increment(1);
             }
         }
         Ok(())
@@ -188,7 +191,9 @@ impl Broker {
         }
         if quarantine {
             // The row goes back and forth between the two states; each change has its event.
-            return self.note_grant(tx, &Cause::worker(grant.correlation, now), "grant.quarantined", grant, details).await;
+            return self
+                .note_grant(tx, &Cause::worker(grant.correlation, now), "grant.quarantined", grant, details)
+                .await;
         }
         tracing::warn!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away yet");
         Ok(())

@@ -416,7 +416,9 @@ pub struct EventView {
     pub seq: u64,
     /// RFC 6962 leaf hash, hex.
     pub hash: String,
-    /// The event.
+    /// The exact bytes that were hashed.
+    pub leaf: String,
+    /// The event, parsed from them.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
 }

@@ -72,7 +72,7 @@ pub struct Identity {
 pub struct Subject {
     /// The identity.
     pub identity: Identity,
-    /// Names of its groups.
+    /// Names of its groups, in lower case: group names are compared without case.
     pub groups: BTreeSet<String>,
 }
 

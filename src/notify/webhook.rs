@@ -108,7 +108,7 @@ fn cloud_event(message: &Message, source: &str) -> serde_json::Value {
 }
 
 /// What went wrong, without the URL, which may be a secret itself.
-fn describe(error: reqwest::Error) -> String {
+fn describe(error: &reqwest::Error) -> String {
     let what = if error.is_timeout() {
         "the receiver did not answer in time"
     } else if error.is_connect() {
@@ -116,8 +116,7 @@ fn describe(error: reqwest::Error) -> String {
     } else {
         "the request failed"
     };
-    let error = error.without_url();
-    let cause = std::iter::successors(std::error::Error::source(&error), |e| e.source()).last();
+    let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
     cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
 }
 
@@ -142,7 +141,7 @@ impl Notifier for WebhookNotifier {
             .body(body)
             .send()
             .await
-            .map_err(|e| NotifyError::Retry(describe(e)))?;
+            .map_err(|e| NotifyError::Retry(describe(&e)))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             StatusCode::GONE => Err(NotifyError::Gone("it answered 410 Gone".to_owned())),

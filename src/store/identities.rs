@@ -18,7 +18,7 @@ use crate::domain::{
 macro_rules! subject_columns {
     () => {
         "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
-         (SELECT string_agg(g.name, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
+         (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
           WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
     };
 }

@@ -1,6 +1,13 @@
 //! The PostgreSQL connector against a real server, with a broker that is no superuser.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 #[cfg(feature = "failpoints")]
 mod conformance;
@@ -210,7 +217,7 @@ async fn the_password_is_checked_and_never_in_the_servers_log() {
     let c = w.connector();
     let (intent, minted) = w.open(c.as_ref(), LONG).await;
     let user = minted.public["username"].as_str().unwrap();
-    let wrong = w.server.options(user, "wrong", &w.database).connect().await.err().expect("refused");
+    let wrong = w.server.options(user, "wrong", &w.database).connect().await.expect_err("refused");
     assert_eq!(wrong.as_database_error().unwrap().code().unwrap(), "28P01");
     w.login(&minted, &w.database).await.unwrap();
     c.revoke(&intent.recipe).await.unwrap();
@@ -461,6 +468,13 @@ async fn a_server_that_is_down_is_unavailable_and_proves_nothing() {
     assert!(matches!(c.verify(&intent.recipe).await, Presence::Absent(_)));
     assert!(w.login(&minted, &w.database).await.is_err());
 
+    // It accepts connections and never answers.
+    server.freeze();
+    let (revoked, seen) = (c.revoke(&intent.recipe).await, c.verify(&intent.recipe).await);
+    server.thaw();
+    assert!(matches!(revoked, Err(Fault::Unavailable(_))), "{revoked:?}");
+    assert!(matches!(seen, Presence::Unknown(_)), "{seen:?}");
+
     // Somebody drops the role by hand under an open session: the session is still access.
     let (intent, minted) = w.open(c.as_ref(), LONG).await;
     let session = w.login(&minted, &w.database).await.unwrap();
@@ -473,27 +487,37 @@ async fn a_server_that_is_down_is_unavailable_and_proves_nothing() {
     assert!(matches!(c.verify(&intent.recipe).await, Presence::Absent(_)));
 }
 
+const ROLES: usize = 200;
+
 /// Not an assertion of speed, which belongs to the machine: the numbers are printed.
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_are_made_and_ended_quickly() {
     let w = World::new(shared()).await;
     let c = w.connector();
-    const N: usize = 200;
     #[allow(clippy::disallowed_methods, reason = "a test measures")]
     let stopwatch = Instant::now;
     let mut intents = Vec::new();
-    for _ in 0..N {
+    for _ in 0..ROLES {
         intents.push(w.intent(c.as_ref(), LONG).await);
     }
     let started = stopwatch();
     let made: Vec<_> = futures::stream::iter(&intents).map(|i| c.activate(i)).buffer_unordered(8).collect().await;
     let making = started.elapsed();
     assert!(made.iter().all(Result::is_ok));
+    let (first, started) = (claim(1), stopwatch());
+    let minted: Vec<_> = futures::stream::iter(&intents).map(|i| c.mint(i, &first)).buffer_unordered(8).collect().await;
+    let minting = started.elapsed();
+    assert!(minted.iter().all(Result::is_ok));
     let started = stopwatch();
     let ended: Vec<_> =
         futures::stream::iter(&intents).map(|i| c.revoke(&i.recipe)).buffer_unordered(8).collect().await;
     let ending = started.elapsed();
     assert!(ended.iter().all(Result::is_ok));
-    let rate = |d: Duration| f64::from(u32::try_from(N).unwrap()) / d.as_secs_f64();
-    eprintln!("roles a second: made {:.0}, ended {:.0}", rate(making), rate(ending));
+    let rate = |d: Duration| f64::from(u32::try_from(ROLES).unwrap()) / d.as_secs_f64();
+    eprintln!(
+        "roles a second: made {:.0}, given a password {:.0}, ended {:.0}",
+        rate(making),
+        rate(minting),
+        rate(ending)
+    );
 }

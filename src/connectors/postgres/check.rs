@@ -141,7 +141,8 @@ async fn look_at_role(
          pg_has_role({user_text}, r.oid, 'MEMBER') AS mine, \
          pg_has_role(r.rolname, {user_text}, 'MEMBER') AS above, \
          (SELECT string_agg(p.rolname, ', ' ORDER BY p.rolname) FROM pg_roles p \
-          WHERE (p.rolsuper OR p.rolcreaterole OR p.rolreplication) AND pg_has_role(r.rolname, p.oid, 'MEMBER')) AS powers \
+          WHERE (p.rolsuper OR p.rolcreaterole OR p.rolreplication \
+          OR p.rolname IN ('pg_execute_server_program', 'pg_write_server_files')) AND pg_has_role(r.rolname, p.oid, 'MEMBER')) AS powers \
          FROM pg_roles r WHERE r.rolname = {name}",
         user_text = literal(&settings.user)
     );
@@ -158,7 +159,7 @@ async fn look_at_role(
         format!("{user} has no ADMIN OPTION on {quoted}"),
         format!("GRANT {quoted} TO {user} WITH ADMIN OPTION;"),
     ));
-    // A superuser, and whoever can make logins or be made one, could outlive the grant.
+    // Whoever is a superuser, can make logins, or can become one through the server's files, could outlive the grant.
     let powers: Option<String> = row.try_get("powers").map_err(unreadable)?;
     let ok = powers.is_none() && !flag(&row, "above")?;
     findings.push(either(

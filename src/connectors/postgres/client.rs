@@ -215,7 +215,7 @@ fn timed_out(what: &str) -> sqlx::Error {
 }
 
 fn sqlstate(error: &sqlx::Error) -> String {
-    error.as_database_error().and_then(|e| e.code()).map(Into::into).unwrap_or_default()
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(Into::into).unwrap_or_default()
 }
 
 /// Did the connection break, rather than the statement?

@@ -126,6 +126,7 @@ pub(super) fn read_facts(rows: &[PgRow]) -> Result<Vec<(String, Facts)>, Fault> 
     rows.iter().map(|row| read(row).map_err(unreadable)).collect()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
 pub(super) fn unreadable(error: sqlx::Error) -> Fault {
     Fault::Unavailable(format!("the server's answer could not be read: {error}"))
 }
@@ -213,8 +214,8 @@ fn adopt_sql(plan: &Plan, until: &str, parameters: &Parameters, facts: &Facts) -
     let limit = parameters.connection_limit.map_or(-1, i32::from);
     let missing = parameters.roles.iter().filter(|r| !facts.member_of.contains(r));
     let surplus = facts.member_of.iter().filter(|r| !parameters.roles.contains(r));
-    let grants: String = missing.map(|r| format!("GRANT {} TO {role}; ", ident(r))).collect();
-    let revokes: String = surplus.map(|r| format!("REVOKE {} FROM {role}; ", ident(r))).collect();
+    let grants = missing.map(|r| format!("GRANT {} TO {role}; ", ident(r))).collect::<Vec<_>>().concat();
+    let revokes = surplus.map(|r| format!("REVOKE {} FROM {role}; ", ident(r))).collect::<Vec<_>>().concat();
     let timeout = timeout_sql(&role, parameters);
     format!(
         "ALTER ROLE {role} CONNECTION LIMIT {limit} VALID UNTIL {until}; {revokes}{grants}\

@@ -6,7 +6,7 @@ use sqlx::{Row, postgres::PgRow};
 use super::{
     client::Client,
     config::{Settings, literal, mark_of},
-    role::{Plan, facts_sql, read_facts, recipe},
+    role::{Plan, facts_sql, read_facts, recipe, unreadable},
 };
 use crate::{
     domain::grant::grant_of_object,
@@ -81,10 +81,16 @@ fn read(row: &PgRow, plan: &Plan) -> Result<Presence, sqlx::Error> {
 
 /// All roles of ours: named like a grant, and with the comment of that very grant.
 pub(super) async fn sweep(client: &Client, settings: &Settings) -> Result<Vec<Found>, Fault> {
-    let condition = format!("NOT pg_is_in_recovery() AND r.rolname LIKE {}", literal(r"tg\_%"));
-    let rows = client.batch(&facts_sql(&condition)).await?;
+    let all = facts_sql(&format!("r.rolname LIKE {}", literal(r"tg\_%")));
+    let rows = client.batch(&format!("SELECT pg_is_in_recovery() AS standby; {all}")).await?;
+    let Some((first, rows)) = rows.split_first() else {
+        return Err(Fault::Unavailable("the server gave no answer".into()));
+    };
+    if first.try_get("standby").map_err(unreadable)? {
+        return Err(Fault::Unavailable("a standby answered, which may lag behind; point `host` to the primary".into()));
+    }
     let mut found = Vec::new();
-    for (name, facts) in read_facts(&rows)? {
+    for (name, facts) in read_facts(rows)? {
         let Some(grant) = grant_of_object(&name) else { continue };
         if facts.ours(&mark_of(&settings.mark, grant)) {
             let recipe = recipe(grant, settings)?;

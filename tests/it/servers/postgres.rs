@@ -23,7 +23,10 @@ use std::{
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
 /// Starts the server and ends it, and its directory unless `keep` lies there, when the tests are gone.
+///
+/// A frozen server makes the kernel hang up on the whole process group when the tests are killed: hence the `trap`.
 const WATCHER: &str = r#"
+trap '' HUP
 dir=$1; shift
 "$@" </dev/null >>"$dir/log" 2>&1 &
 pid=$!

@@ -1,0 +1,90 @@
+//! How the broker is: readiness, gauges, and whether it only observes.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::{Broker, BrokerError, record::Cause};
+use crate::{domain::id::CorrelationId, ports::connector::Finding};
+
+/// Fit to take requests?
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    /// All checks hold.
+    pub ready: bool,
+    /// What was looked at.
+    pub checks: Vec<Finding>,
+}
+
+impl Broker {
+    /// Fit to take requests? Targets that are down do not matter here: they harm only themselves.
+    pub async fn ready(&self) -> Readiness {
+        let finding = |name: &str, ok: bool, detail: String, fix: &str| Finding {
+            name: name.to_owned(),
+            ok,
+            detail,
+            fix: (!ok).then(|| fix.to_owned()),
+        };
+        let database = self.store.ping().await;
+        let checks = vec![
+            finding(
+                "database",
+                database.is_ok(),
+                database.err().map_or_else(|| "answers".to_owned(), |e| e.to_string()),
+                "see that the database is up and that its disk is not full",
+            ),
+            finding("policy", true, format!("version {}", self.policy().version()), ""),
+            finding(
+                "ledger",
+                !self.is_observing(),
+                if self.is_observing() { "restored or cloned: observing only" } else { "in charge" }.to_owned(),
+                "when you are sure that no other broker works on this ledger, run `tidegate resume`",
+            ),
+            finding(
+                "running",
+                !self.closing.is_cancelled(),
+                if self.closing.is_cancelled() { "shutting down" } else { "running" }.to_owned(),
+                "ask another broker",
+            ),
+        ];
+        Readiness { ready: checks.iter().all(|c| c.ok), checks }
+    }
+
+    /// Set the gauges that are read from the ledger.
+    pub async fn measure(&self) -> Result<(), BrokerError> {
+        let (quarantined, oldest) = self.store.revocation_health().await?;
+        let now = self.now();
+        metrics::gauge!("tidegate_grants_quarantined").set(quarantined as f64);
+        metrics::gauge!("tidegate_oldest_overdue_seconds").set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
+        metrics::gauge!("tidegate_outbox_depth").set(self.store.outbox_depth().await? as f64);
+        let sealed = self.store.last_checkpoint().await?.map_or(0, |c| c.size);
+        let unsealed = self.store.audit_size().await?.saturating_sub(sealed);
+        metrics::gauge!("tidegate_audit_unsealed_events").set(unsealed as f64);
+        metrics::gauge!("tidegate_observing").set(if self.is_observing() { 1.0 } else { 0.0 });
+        Ok(())
+    }
+
+    /// An administrator at the console says go: the broker is in charge of this ledger from now on (promise P10).
+    pub async fn take_charge(&self, who: &str) -> Result<(), BrokerError> {
+        let fingerprint = self.store.fingerprint().await?;
+        let now = self.now();
+        let correlation = CorrelationId::new(self.entropy.ulid(now)?);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                tx.set_meta("fingerprint", &fingerprint).await?;
+                let cause = Cause { via: "console", ..Cause::worker(correlation, now) };
+                let event = self.event(&cause, "system.resumed", json!({"by": who}))?;
+                self.note(&mut tx, event).await
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                result?;
+                break;
+            }
+        }
+        self.observing.store(false, Ordering::Release);
+        self.due.notify_waiters();
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Personal tokens: made once, shown once, kept as a hash.
+
+use serde_json::json;
+
+use super::{
+    Broker, BrokerError, Ctx,
+    ask::clean_text,
+    authenticate::{CLIENT_SECRET, PERSONAL, new_token, token_hash},
+    record::Cause,
+};
+use crate::{
+    domain::{
+        id::{IdentityId, TokenId},
+        identity::IdentityKind,
+        secret::Secret,
+        time::{Timestamp, Ttl},
+    },
+    store::{Token, TokenKind, Tx},
+};
+
+/// A token on its way to its owner. Shown once.
+pub struct NewToken {
+    /// Its id, for revoking it.
+    pub id: String,
+    /// The token.
+    pub token: Secret,
+    /// When it stops working.
+    pub expires_at: String,
+}
+
+/// Lifetime of a personal token when none is given.
+const DEFAULT_TTL: Ttl = Ttl::seconds_or_one(8 * 3600);
+
+impl Broker {
+    /// Make a personal token: for oneself, or, as an administrator, for another person.
+    pub async fn create_token(
+        &self,
+        ctx: &Ctx,
+        identity: Option<String>,
+        label: String,
+        ttl: Option<Ttl>,
+    ) -> Result<NewToken, BrokerError> {
+        self.may_change()?;
+        let label = clean_text("label", &label)?;
+        let subject = match identity {
+            None => ctx.actor.clone(),
+            Some(key) => {
+                let subject = self.visible_identity(ctx, &key).await?;
+                if subject.identity.id != ctx.actor_id() && !ctx.is_admin() {
+                    return Err(BrokerError::Forbidden("only administrators make tokens for others"));
+                }
+                subject
+            }
+        };
+        if subject.identity.kind != IdentityKind::Person {
+            return Err(BrokerError::State(
+                "workloads and agents use client credentials, not personal tokens".to_owned(),
+            ));
+        }
+        let ttl = ttl.unwrap_or(DEFAULT_TTL);
+        if ttl > self.settings.max_token_ttl {
+            return Err(BrokerError::invalid("duration", format!("at most {}", self.settings.max_token_ttl)));
+        }
+        let cause = Cause::from(ctx);
+        let (token, secret) = self.make_token(subject.identity.id, TokenKind::Personal, &label, ctx.now, ttl)?;
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = self.record_token(&mut tx, &cause, &token).await;
+            if let Some(result) = tx.end(written).await {
+                result?;
+                break;
+            }
+        }
+        Ok(NewToken { id: token.id.to_string(), token: secret, expires_at: token.expires_at.to_string() })
+    }
+
+    pub(super) fn make_token(
+        &self,
+        identity: IdentityId,
+        kind: TokenKind,
+        label: &str,
+        now: Timestamp,
+        ttl: Ttl,
+    ) -> Result<(Token, Secret), BrokerError> {
+        let prefix = if kind == TokenKind::Personal { PERSONAL } else { CLIENT_SECRET };
+        let secret = new_token(prefix, self.entropy.as_ref())?;
+        let token = Token {
+            id: TokenId::new(self.entropy.ulid(now)?),
+            identity,
+            kind,
+            label: label.to_owned(),
+            hash: token_hash(secret.expose()),
+            created_at: now,
+            expires_at: now.plus(ttl),
+        };
+        Ok((token, secret))
+    }
+
+    pub(super) async fn record_token(&self, tx: &mut Tx, cause: &Cause, token: &Token) -> Result<(), BrokerError> {
+        tx.insert_token(token).await?;
+        let details = json!({
+            "token": token.id, "kind": token.kind.as_str(), "label": token.label, "expires_at": token.expires_at,
+        });
+        let mut event = self.event(cause, "token.created", details)?;
+        event.subject = Some(token.identity);
+        self.note(tx, event).await
+    }
+}

@@ -1,0 +1,211 @@
+//! Workloads and agents: registered with an accountable person, deactivated with everything they hold.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::json;
+
+use super::{
+    Broker, BrokerError, Ctx,
+    ask::clean_text,
+    input::{NewWorkload, WorkloadChange},
+    record::Cause,
+    view::WorkloadView,
+};
+use crate::{
+    domain::{
+        grant::EndReason,
+        id::IdentityId,
+        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Subject},
+        secret::Secret,
+        time::Ttl,
+    },
+    store::{EndScope, NewIdentity, StoreError, TokenKind},
+};
+
+/// Lifetime of a client secret when none is given.
+const DEFAULT_SECRET_TTL: Ttl = Ttl::seconds_or_one(90 * 86_400);
+
+impl Broker {
+    /// Register a workload or agent. A person may register what they will own; only administrators put it into groups.
+    pub async fn register_workload(&self, ctx: &Ctx, new: NewWorkload) -> Result<WorkloadView, BrokerError> {
+        self.may_change()?;
+        if !new.kind.is_non_human() {
+            return Err(BrokerError::invalid("kind", "is `workload` or `agent`; people come from the directory"));
+        }
+        let name = clean_name(&new.name)?;
+        let owner = self.owner_of_new(ctx, new.owner.as_deref()).await?;
+        let ttl = new.secret_ttl.unwrap_or(DEFAULT_SECRET_TTL);
+        if ttl > self.settings.max_token_ttl {
+            return Err(BrokerError::invalid("secret_ttl", format!("at most {}", self.settings.max_token_ttl)));
+        }
+        if !new.groups.is_empty() && !ctx.is_admin() {
+            return Err(BrokerError::Forbidden("only administrators put workloads into groups"));
+        }
+        let mut groups = Vec::new();
+        for group in &new.groups {
+            if [ADMIN_GROUP, AUDITOR_GROUP].contains(&group.to_lowercase().as_str()) {
+                return Err(BrokerError::invalid("groups", "only people administer or audit"));
+            }
+            let known = self.store.group(group).await?;
+            groups.push(known.ok_or_else(|| BrokerError::invalid("groups", format!("there is no group `{group}`")))?);
+        }
+        let identity = NewIdentity {
+            id: IdentityId::new(self.entropy.ulid(ctx.now)?),
+            kind: new.kind,
+            display_name: clean_text("display_name", new.display_name.as_deref().unwrap_or(&name))?,
+            name,
+            email: None,
+            owner: Some(owner),
+            contract_end: None,
+            attributes: BTreeMap::new(),
+        };
+        let cause = Cause::from(ctx);
+        let (token, secret) = self.make_token(identity.id, TokenKind::ClientSecret, "client secret", ctx.now, ttl)?;
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                if tx.identity_name_taken(&identity.name).await? {
+                    return Err(BrokerError::State(format!("the name `{}` is taken", identity.name)));
+                }
+                tx.insert_identity(&identity, ctx.now).await?;
+                for group in &groups {
+                    tx.add_standing(group.id, identity.id, ctx.now).await?;
+                }
+                let details = json!({
+                    "name": identity.name, "kind": identity.kind, "owner": owner,
+                    "groups": groups.iter().map(|g| &g.name).collect::<Vec<_>>(),
+                });
+                let mut event = self.event(&cause, "workload.registered", details)?;
+                event.subject = Some(identity.id);
+                self.note(&mut tx, event).await?;
+                self.record_token(&mut tx, &cause, &token).await
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                result?;
+                break;
+            }
+        }
+        let mut view = self.workload_view(ctx, identity.id, Some(&secret)).await?;
+        view.secret_expires_at = Some(token.expires_at.to_string());
+        Ok(view)
+    }
+
+    async fn owner_of_new(&self, ctx: &Ctx, owner: Option<&str>) -> Result<IdentityId, BrokerError> {
+        let Some(key) = owner else {
+            if ctx.actor.identity.kind == IdentityKind::Person {
+                return Ok(ctx.actor_id());
+            }
+            return Err(BrokerError::Forbidden("workloads and agents are registered by people"));
+        };
+        let found = self.find_subject(key, ctx.now).await?;
+        let accountable = |s: &Subject| s.identity.kind == IdentityKind::Person && s.identity.active;
+        let subject =
+            found.filter(accountable).ok_or_else(|| BrokerError::invalid("owner", "must be an active person"))?;
+        if subject.identity.id == ctx.actor_id() || ctx.is_admin() {
+            Ok(subject.identity.id)
+        } else {
+            Err(BrokerError::Forbidden("only administrators register workloads for others"))
+        }
+    }
+
+    /// Change a workload or agent: its owner and administrators.
+    pub async fn update_workload(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        id: IdentityId,
+        change: WorkloadChange,
+    ) -> Result<WorkloadView, BrokerError> {
+        self.may_change()?;
+        let subject = self.visible_identity(ctx, &id.to_string()).await?;
+        let before = subject.identity;
+        if !before.kind.is_non_human() {
+            return Err(BrokerError::State("this is a person; people come from the directory".to_owned()));
+        }
+        if before.owner != Some(ctx.actor_id()) && !ctx.is_admin() {
+            return Err(BrokerError::Forbidden("only its owner and administrators change a workload"));
+        }
+        let mut after = Identity { active: change.active.unwrap_or(before.active), ..before.clone() };
+        if let Some(name) = &change.display_name {
+            after.display_name = clean_text("display_name", name)?;
+        }
+        if let Some(key) = &change.owner {
+            if !ctx.is_admin() {
+                return Err(BrokerError::Forbidden("only administrators hand a workload to another owner"));
+            }
+            after.owner = Some(self.owner_of_new(ctx, Some(key)).await?);
+        }
+        let fresh = if change.rotate_secret {
+            let made = self.make_token(id, TokenKind::ClientSecret, "client secret", ctx.now, DEFAULT_SECRET_TTL)?;
+            Some(made)
+        } else {
+            None
+        };
+        let cause = Cause::from(ctx);
+        let leaving = before.active && !after.active;
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                tx.update_identity(&after, ctx.now).await?;
+                if leaving || fresh.is_some() {
+                    tx.revoke_tokens_of(id, ctx.now).await?;
+                }
+                if leaving {
+                    self.begin_end(&mut tx, &cause, EndScope::Holder(id), EndReason::Offboarded, "deactivated").await?;
+                }
+                let action = if leaving { "identity.deactivated" } else { "identity.updated" };
+                let details = json!({
+                    "display_name": after.display_name, "owner": after.owner, "active": after.active,
+                    "secret_rotated": fresh.is_some(),
+                });
+                let mut event = self.event(&cause, action, details)?;
+                event.subject = Some(id);
+                self.note(&mut tx, event).await?;
+                if let Some((token, _)) = &fresh {
+                    self.record_token(&mut tx, &cause, token).await?;
+                }
+                Ok(())
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => {
+                    return Err(BrokerError::State("it was changed meanwhile; look at it again".to_owned()));
+                }
+                Some(result) => {
+                    result?;
+                    break;
+                }
+            }
+        }
+        if leaving {
+            self.due.notify_waiters();
+        }
+        let mut view = self.workload_view(ctx, id, fresh.as_ref().map(|(_, secret)| secret)).await?;
+        view.secret_expires_at = fresh.map(|(token, _)| token.expires_at.to_string());
+        Ok(view)
+    }
+
+    async fn workload_view(
+        &self,
+        ctx: &Ctx,
+        id: IdentityId,
+        secret: Option<&Secret>,
+    ) -> Result<WorkloadView, BrokerError> {
+        let subject = self.store.subject(id, ctx.now).await?.ok_or(BrokerError::NotFound("workload"))?;
+        Ok(WorkloadView {
+            identity: self.render_identity(&subject).await,
+            client_id: id.to_string(),
+            client_secret: secret.map(|s| s.expose().to_owned()),
+            secret_expires_at: None,
+        })
+    }
+}
+
+fn clean_name(name: &str) -> Result<String, BrokerError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@/".contains(c);
+    if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
+        return Err(BrokerError::invalid("name", "use 1 to 100 letters, digits and `-_.@/`"));
+    }
+    Ok(name.to_owned())
+}
