@@ -34,6 +34,7 @@ mod workload;
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex,
@@ -268,6 +269,14 @@ impl Broker {
         let finished = tokio::time::timeout(patience, self.in_flight.wait()).await.is_ok();
         self.store.close().await;
         finished
+    }
+
+    /// Run something that closing waits for.
+    pub fn track<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.in_flight.spawn(task)
     }
 
     pub(crate) const fn in_flight(&self) -> &TaskTracker {

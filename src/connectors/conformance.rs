@@ -62,6 +62,11 @@ pub trait Harness: Send + Sync {
         true
     }
 
+    /// Is the access the holder's, so that two grants of one holder open the same thing and the last one out ends it?
+    fn shares_access(&self) -> bool {
+        false
+    }
+
     /// Open a session with the access and keep it. Only asked if the connector says that it cuts sessions.
     async fn hold_session(&self, _intent: &Intent, _minted: Option<&Minted>) -> Result<(), String> {
         Err("the harness cannot hold a session, and the connector says that it cuts them".into())

@@ -3,5 +3,13 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 
 mod architecture;
+#[cfg(feature = "failpoints")]
+mod connectors;
+#[cfg(feature = "failpoints")]
+mod connectors_directory;
 mod connectors_postgres;
+#[cfg(feature = "failpoints")]
+mod connectors_ssh;
+#[cfg(feature = "failpoints")]
+mod connectors_token;
 mod servers;
