@@ -23,7 +23,7 @@ use super::problem::{Kind, ProblemDocument};
             are `{\"items\": […], \"next\": cursor or null}`; pass `next` as `after` to go on. Refusals are RFC 9457 \
             problems with stable types. What you may not see is 404. Every answer has an `X-Request-Id`.",
     ),
-    components(schemas(ProblemDocument)),
+    components(schemas(ProblemDocument, crate::edge::oauth::ErrorDocument)),
     modifiers(&SignIn),
     security(("bearer" = []), ("workload" = [])),
     tags(

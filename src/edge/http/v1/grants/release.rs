@@ -27,7 +27,7 @@ pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
     PathId(id): PathId<GrantId>,
-    OptionalBody(Nothing {}): OptionalBody<Nothing>,
+    OptionalBody(_nothing): OptionalBody<Nothing>,
 ) -> Result<Json<GrantView>, Problem> {
     Ok(Json(carry_through(async move { edge.broker.release(&ctx, id).await }).await?))
 }

@@ -26,7 +26,7 @@ pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
     PathName(name): PathName,
-    OptionalBody(Nothing {}): OptionalBody<Nothing>,
+    OptionalBody(_nothing): OptionalBody<Nothing>,
 ) -> Result<Json<CheckView>, Problem> {
     Ok(Json(carry_through(async move { edge.broker.check_target(&ctx, &name).await }).await?))
 }

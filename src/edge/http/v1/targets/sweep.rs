@@ -27,7 +27,7 @@ pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
     PathName(name): PathName,
-    OptionalBody(Nothing {}): OptionalBody<Nothing>,
+    OptionalBody(_nothing): OptionalBody<Nothing>,
 ) -> Result<Json<SweepView>, Problem> {
     Ok(Json(carry_through(async move { edge.broker.sweep_target(&ctx, &name).await }).await?))
 }

@@ -60,7 +60,7 @@ impl Serialize for Once {
 
 /// Make a personal token
 ///
-/// It is in this answer and in no other; only its hash is kept. End it at `/oauth/revoke`.
+/// It is in this answer and in no other; only its hash is kept.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "directory", operation_id = "createToken", request_body = TokenInput,
     responses((status = 201, description = "The token, never to be cached", body = TokenView), Changes)
