@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -205,7 +205,8 @@ fn say_json(access: &Value) -> anyhow::Result<()> {
 fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow::Result<()> {
     let tokens = data_dir.join("tokens");
     let fate = if kept { "kept in --data" } else { "erased when it ends" };
-    let people: Vec<&String> = access.get("people").and_then(Value::as_object).into_iter().flat_map(Map::keys).collect();
+    let people: Vec<&String> =
+        access.get("people").and_then(Value::as_object).into_iter().flat_map(Map::keys).collect();
     let mut err = std::io::stderr().lock();
     writeln!(err, "tidegate dev {}  NOT FOR PRODUCTION  ({fate}; Ctrl-C ends it)", env!("CARGO_PKG_VERSION"))?;
     writeln!(err, "  API      {url}/v1    OpenAPI {url}/openapi.json")?;
@@ -213,7 +214,10 @@ fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow:
     writeln!(err, "  Tokens   {}/<name>.token  (this machine, 24 h)", tokens.display())?;
     writeln!(err, "  Try      export TIDEGATE_SERVER={url} TIDEGATE_TOKEN_FILE={}/ana.token", tokens.display())?;
     writeln!(err, "           tidegate ls entitlements")?;
-    writeln!(err, "           tidegate request tokens:orders-read --reason \"look at order 4411\" --for 10m -y --wait")?;
+    writeln!(
+        err,
+        "           tidegate request tokens:orders-read --reason \"look at order 4411\" --for 10m -y --wait"
+    )?;
     writeln!(err, "           tidegate dev --tour     plays the whole story by itself")?;
     Ok(())
 }

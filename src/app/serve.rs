@@ -71,7 +71,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let mut limits = Limits::default();
     if let Some(rate) = config.limits.requests_per_second.and_then(std::num::NonZeroU32::new) {
-        limits.per_identity = Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
+        limits.per_identity =
+            Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
     }
     run(composed, listener, prometheus, limits, &data_dir, lifecycle::asked_to_end()).await
 }
@@ -119,12 +120,8 @@ pub(super) async fn run(
             }
         })
     };
-    let app = router(EdgeParts {
-        broker: Arc::clone(&broker),
-        prometheus,
-        limits,
-        entropy: Arc::new(SystemEntropy::new()),
-    });
+    let app =
+        router(EdgeParts { broker: Arc::clone(&broker), prometheus, limits, entropy: Arc::new(SystemEntropy::new()) });
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let closing = broker.closing().clone();
     let ending = {
@@ -179,7 +176,8 @@ pub async fn check(config: &Config) -> anyhow::Result<String> {
 /// Fill an empty ledger from a directory file and give one person a token: how the first administrator comes in.
 pub async fn bootstrap(config: &Config, directory: &Path, person: &str) -> anyhow::Result<crate::broker::NewToken> {
     let text = std::fs::read_to_string(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    let file: DirectoryFile = toml::from_str(&text).with_context(|| format!("{} is no directory", directory.display()))?;
+    let file: DirectoryFile =
+        toml::from_str(&text).with_context(|| format!("{} is no directory", directory.display()))?;
     let composed = compose(setup_of(config)?).await?;
     anyhow::ensure!(!composed.custody.observing(), "this ledger was restored or cloned; run `tidegate resume` first");
     let broker = composed.broker;
