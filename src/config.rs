@@ -1,1 +1,193 @@
-//! Placeholder while the house is being built.
+//! The configuration file: strict TOML. Secrets are named by file, never written in it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::domain::{catalog::TargetConfig, time::Ttl};
+
+/// What `tidegate serve` reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; loopback unless a TLS-terminating proxy stands in front.
+    #[serde(default = "Config::default_listen")]
+    pub listen: SocketAddr,
+    /// How others reach this server; goes into tokens as `iss`.
+    pub public_url: Option<url::Url>,
+    /// `sqlite:///path` or `postgres://…`; an SQLite file in `data_dir` if missing. A password belongs into
+    /// `database_password_file` or `~/.pgpass`.
+    pub database: Option<String>,
+    /// File with the database password.
+    pub database_password_file: Option<PathBuf>,
+    /// Keys and the embedded database.
+    #[serde(default = "Config::default_data_dir")]
+    pub data_dir: PathBuf,
+    /// Directory with `catalog.toml`, rules and schema.
+    #[serde(default = "Config::default_policies")]
+    pub policies: PathBuf,
+    /// Targets.
+    #[serde(default, rename = "target")]
+    pub targets: Vec<TargetConfig>,
+    /// Where notifications go.
+    #[serde(default, rename = "notifier")]
+    pub notifiers: Vec<NotifierConfig>,
+    /// When periodic tasks run.
+    #[serde(default)]
+    pub schedules: Schedules,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// One notifier.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum NotifierConfig {
+    /// A log line for each message.
+    Log,
+    /// Standard Webhooks with CloudEvents.
+    Webhook {
+        /// Its name in the outbox.
+        name: String,
+        /// Where to post.
+        url: url::Url,
+        /// File with one or more `whsec_…` lines.
+        secret_file: PathBuf,
+        /// Accept a loopback URL, for trying things out.
+        #[serde(default)]
+        allow_loopback: bool,
+    },
+}
+
+/// Cron expressions, five fields, UTC.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedules {
+    /// Compare every target with the ledger.
+    pub sweep: Option<String>,
+    /// Delete old idempotency keys, delivered messages, expired token revocations.
+    pub prune: Option<String>,
+}
+
+/// Bounds; what is missing keeps its default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests one identity may have pending.
+    pub max_pending: Option<u32>,
+    /// Grants one identity may hold at once.
+    pub max_live_grants: Option<u32>,
+    /// Lifetime of workloads' access tokens.
+    pub access_token_ttl: Option<Ttl>,
+    /// API requests a second for one caller.
+    pub requests_per_second: Option<u32>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{path}: {problem}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, column and what is wrong.
+        problem: String,
+    },
+    /// Something in it is of no use.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl Config {
+    fn default_listen() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 8420))
+    }
+
+    fn default_data_dir() -> PathBuf {
+        PathBuf::from("/var/lib/tidegate")
+    }
+
+    fn default_policies() -> PathBuf {
+        PathBuf::from("/etc/tidegate/policies")
+    }
+
+    /// Read a file. Relative paths in it are relative to it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), problem: e.to_string() })?;
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        config.data_dir = base.join(&config.data_dir);
+        config.policies = base.join(&config.policies);
+        for target in &mut config.targets {
+            for (name, value) in &mut target.settings {
+                if name.ends_with("_file")
+                    && let Some(file) = value.as_str()
+                {
+                    *value = base.join(file).to_string_lossy().into_owned().into();
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// The URL of the ledger, with the password from its file.
+    pub fn database_url(&self) -> Result<String, ConfigError> {
+        let Some(given) = &self.database else {
+            return Ok(format!("sqlite://{}?mode=rwc", self.data_dir.join("tidegate.db").display()));
+        };
+        let Some(file) = &self.database_password_file else { return Ok(given.clone()) };
+        let password =
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+        let unusable = |_| ConfigError::Unusable("`database` is not a URL".to_owned());
+        let mut url = url::Url::parse(given).map_err(unusable)?;
+        url.set_password(Some(password.trim()))
+            .map_err(|()| ConfigError::Unusable("`database` cannot carry a password".to_owned()))?;
+        Ok(url.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_key_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tidegate.toml");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\n\nlisten_on = 1\n").unwrap();
+        let error = Config::read(&file).unwrap_err().to_string();
+        assert!(error.contains("listen_on") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tidegate.toml");
+        std::fs::write(
+            &file,
+            "data_dir = \"data\"\npolicies = \"rules\"\n[[target]]\nid = \"db\"\nkind = \"postgres\"\n\
+             [target.settings]\npassword_file = \"secret\"\n",
+        )
+        .unwrap();
+        let config = Config::read(&file).unwrap();
+        assert_eq!(config.data_dir, dir.path().join("data"));
+        assert_eq!(config.targets[0].settings["password_file"], dir.path().join("secret").to_string_lossy().as_ref());
+        assert!(config.database_url().unwrap().ends_with("data/tidegate.db?mode=rwc"));
+    }
+}

@@ -34,6 +34,7 @@ mod workload;
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex,
@@ -200,6 +201,11 @@ impl Broker {
         self.clock.now()
     }
 
+    /// The source of randomness.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
     /// The policy set in force.
     pub fn policy(&self) -> Arc<PolicySet> {
         self.policy.current()
@@ -268,6 +274,14 @@ impl Broker {
         let finished = tokio::time::timeout(patience, self.in_flight.wait()).await.is_ok();
         self.store.close().await;
         finished
+    }
+
+    /// Run something that closing waits for.
+    pub fn track<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.in_flight.spawn(task)
     }
 
     pub(crate) const fn in_flight(&self) -> &TaskTracker {

@@ -64,6 +64,40 @@ impl Broker {
         Ok(())
     }
 
+    /// Record that the policy in force changed, or that a change was refused.
+    pub async fn note_policy(&self, action: &'static str, from: &str, to: &str) -> Result<(), BrokerError> {
+        let to: String = to.chars().take(4000).collect();
+        self.note_system(action, json!({"version": from, "to": to})).await
+    }
+
+    /// Record something about the broker itself.
+    pub async fn note_system(&self, action: &'static str, details: serde_json::Value) -> Result<(), BrokerError> {
+        let now = self.now();
+        let correlation = CorrelationId::new(self.entropy.ulid(now)?);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let event = self.event(&Cause::worker(correlation, now), action, details.clone())?;
+                self.note(&mut tx, event).await
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
+    }
+
+    /// Delete old rows that nobody will ask for again; how many.
+    pub async fn prune(&self, before: crate::domain::time::Timestamp) -> Result<u64, BrokerError> {
+        loop {
+            let mut tx = self.store.begin().await?;
+            let pruned = tx.prune(before, 1000).await;
+            if let Some(result) = tx.end(pruned).await {
+                return Ok(result?);
+            }
+        }
+    }
+
     /// An administrator at the console says go: the broker is in charge of this ledger from now on (promise P10).
     pub async fn take_charge(&self, who: &str) -> Result<(), BrokerError> {
         let fingerprint = self.store.fingerprint().await?;

@@ -1,1 +1,7 @@
-//! Placeholder while the house is being built.
+//! Inbound adapters: parse, call exactly one broker verb, render. They have no rules of their own and never see the
+//! store.
+
+pub mod http;
+pub mod oauth;
+
+pub use http::{EdgeParts, Limits, Rate, openapi, router};

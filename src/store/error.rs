@@ -77,4 +77,9 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Locked | Self::Full | Self::Busy | Self::Unconfirmed)
     }
+
+    /// Did somebody else get there first?
+    pub const fn is_contention(&self) -> bool {
+        matches!(self, Self::Conflict | Self::Duplicate)
+    }
 }

@@ -1,0 +1,220 @@
+//! Put the parts together.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+
+use super::custody::Custody;
+use crate::{
+    broker::{Broker, CheckpointSigner, Parts, Settings},
+    config::NotifierConfig,
+    connectors,
+    domain::{capability::Description, catalog::TargetConfig, checkpoint::VerifierKey, secret::Secret, time::Ttl},
+    keys::{FileSigner, KeyFiles, checkpoint_key},
+    notify::{
+        log::LogNotifier,
+        signing::SigningKeys,
+        webhook::{self, WebhookNotifier},
+    },
+    policy::{Files, PolicyEngine, TargetDirectory},
+    ports::{
+        clock::Clock,
+        connector::{BadParameters, Connector},
+        entropy::Entropy,
+        notifier::Notifier,
+        signer::Ed25519Key,
+    },
+    store::{Options, Store},
+    worker::{Rhythm, Workers},
+};
+
+/// Where the rules come from.
+#[derive(Debug, Clone)]
+pub enum Policies {
+    /// A directory, watched for changes.
+    Directory(PathBuf),
+    /// The ones inside the binary.
+    Seed,
+}
+
+/// Everything that is needed to put a broker together.
+pub struct Setup {
+    /// How to open the ledger.
+    pub database: Options,
+    /// Keys, published files.
+    pub data_dir: PathBuf,
+    /// Rules.
+    pub policies: Policies,
+    /// Targets.
+    pub targets: Vec<TargetConfig>,
+    /// Notifiers.
+    pub notifiers: Vec<NotifierConfig>,
+    /// `iss` of our tokens; also names the audit log.
+    pub issuer: String,
+    /// Bounds.
+    pub settings: Settings,
+    /// Schedules.
+    pub rhythm: Rhythm,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Connectors that stand in for those of the registry, by target: tests wrap real ones to make them fail.
+    pub connectors: BTreeMap<String, Arc<dyn Connector>>,
+}
+
+/// A broker, put together and not yet running.
+pub struct Composed {
+    /// The use-cases.
+    pub broker: Arc<Broker>,
+    /// The workers; run them.
+    pub workers: Workers,
+    /// Token keys; they rotate by the clock.
+    pub signer: Arc<FileSigner>,
+    /// Who is in charge of the ledger.
+    pub custody: Custody,
+}
+
+/// Longest life of a token that we sign: a verifier may meet a retired key for that long.
+const LONGEST_TOKEN: Ttl = Ttl::seconds_or_one(7 * 86_400);
+
+struct CheckpointKey {
+    verifier: VerifierKey,
+    key: Box<dyn Ed25519Key>,
+}
+
+impl CheckpointSigner for CheckpointKey {
+    fn key(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(message).to_vec()
+    }
+}
+
+/// What policy may know of targets.
+struct Known(BTreeMap<String, (Description, Arc<dyn Connector>)>);
+
+impl TargetDirectory for Known {
+    fn describe(&self, target: &str) -> Option<Description> {
+        self.0.get(target).map(|(description, _)| description.clone())
+    }
+
+    fn validate(&self, target: &str, parameters: &serde_json::Value) -> Result<(), BadParameters> {
+        match self.0.get(target) {
+            Some((_, connector)) => connector.validate(parameters),
+            None => Err(BadParameters(format!("there is no target `{target}`"))),
+        }
+    }
+}
+
+/// The name under which the audit log signs: the host and path of the issuer.
+fn log_origin(issuer: &str) -> String {
+    let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest).trim_end_matches('/');
+    format!("{bare}/audit")
+}
+
+/// Open the ledger and put everything together.
+pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
+    crate::keys::init_crypto();
+    std::fs::create_dir_all(&setup.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", setup.data_dir.display()))?;
+    let store = Store::open(&setup.database).await.context("cannot open the ledger's database")?;
+    let keys_dir = setup.data_dir.join("keys");
+    let signer =
+        FileSigner::open(&keys_dir, &setup.issuer, LONGEST_TOKEN, Arc::clone(&setup.entropy), setup.clock.now())
+            .context("cannot open the token keys")?;
+    let signer = Arc::new(signer);
+    let parts = connectors::Parts {
+        clock: Arc::clone(&setup.clock),
+        entropy: Arc::clone(&setup.entropy),
+        signer: Arc::clone(&signer) as _,
+        directory: Arc::new(store.clone()),
+        revocations: Arc::new(store.clone()),
+        keys: Arc::new(KeyFiles::new(&keys_dir, Arc::clone(&setup.entropy))),
+        data_dir: setup.data_dir.clone(),
+    };
+    let mut targets: Vec<(TargetConfig, Arc<dyn Connector>)> = Vec::with_capacity(setup.targets.len());
+    for config in setup.targets {
+        anyhow::ensure!(
+            !targets.iter().any(|(other, _)| other.id == config.id),
+            "there are two targets of the name `{}`; rename one",
+            config.id
+        );
+        let connector = match setup.connectors.get(&*config.id) {
+            Some(connector) => Arc::clone(connector),
+            None => connectors::build(&config, &parts)?,
+        };
+        targets.push((config, connector));
+    }
+    let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
+    let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
+    let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
+    let checkpoints = checkpoint_signer(&keys_dir, &setup.issuer, setup.entropy.as_ref())?;
+    let custody = Custody::establish(&store, &setup.data_dir).await?;
+    let broker = Broker::new(Parts {
+        store,
+        policy: Arc::new(policy),
+        targets,
+        clock: setup.clock,
+        entropy: setup.entropy,
+        signer: Arc::clone(&signer) as _,
+        checkpoints: Arc::new(checkpoints),
+        settings: Settings { notifiers: notifiers.keys().cloned().collect(), ..setup.settings },
+        observing: custody.observing(),
+    });
+    let node = format!("{}-{}", std::process::id(), hex::encode(random_tag(&broker)?));
+    let workers = Workers { broker: Arc::clone(&broker), notifiers, rhythm: setup.rhythm, node };
+    Ok(Composed { broker, workers, signer, custody })
+}
+
+fn random_tag(broker: &Broker) -> anyhow::Result<[u8; 4]> {
+    let mut tag = [0; 4];
+    broker.entropy().fill(&mut tag)?;
+    Ok(tag)
+}
+
+fn load_policy(policies: &Policies, targets: Box<dyn TargetDirectory>) -> anyhow::Result<PolicyEngine> {
+    Ok(match policies {
+        Policies::Directory(dir) => PolicyEngine::load(dir, targets)?,
+        Policies::Seed => PolicyEngine::from_files(seed_files(), targets)?,
+    })
+}
+
+fn seed_files() -> Files {
+    crate::policy::seed::files()
+}
+
+fn checkpoint_signer(keys: &Path, issuer: &str, entropy: &dyn Entropy) -> anyhow::Result<CheckpointKey> {
+    let key = checkpoint_key(keys, entropy).context("cannot open the key of the audit log")?;
+    let verifier = VerifierKey::new(&log_origin(issuer), key.public()).context("the audit log has no usable name")?;
+    Ok(CheckpointKey { verifier, key: Box::new(key) })
+}
+
+fn notifiers(
+    configs: Vec<NotifierConfig>,
+    source: &str,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<BTreeMap<String, Arc<dyn Notifier>>> {
+    let mut notifiers: BTreeMap<String, Arc<dyn Notifier>> = BTreeMap::new();
+    for config in configs {
+        let notifier: Arc<dyn Notifier> = match config {
+            NotifierConfig::Log => Arc::new(LogNotifier),
+            NotifierConfig::Webhook { name, url, secret_file, allow_loopback } => {
+                let text = std::fs::read_to_string(&secret_file)
+                    .with_context(|| format!("cannot read {}", secret_file.display()))?;
+                let keys = SigningKeys::parse(&Secret::new(text))?;
+                let settings = webhook::Settings { name, url, keys, source: source.to_owned(), allow_loopback };
+                Arc::new(WebhookNotifier::new(settings, Arc::clone(clock))?)
+            }
+        };
+        let name = notifier.name().to_owned();
+        anyhow::ensure!(notifiers.insert(name.clone(), notifier).is_none(), "there are two notifiers `{name}`");
+    }
+    Ok(notifiers)
+}

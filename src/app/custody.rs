@@ -1,0 +1,86 @@
+//! Who is in charge of a ledger (promise P10): a restored backup or a cloned node only observes.
+//!
+//! Two marks are compared at start. The ledger remembers the fingerprint of the database that it lives in: a copy lives
+//! in another one. The data directory remembers how many audit events the ledger had: a restored backup has fewer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::store::Store;
+
+const FINGERPRINT: &str = "fingerprint";
+
+/// The marks of one node.
+#[derive(Debug, Clone)]
+pub struct Custody {
+    mark: PathBuf,
+    doubt: Option<String>,
+}
+
+impl Custody {
+    /// Compare the marks; a new ledger is taken charge of.
+    pub(super) async fn establish(store: &Store, data_dir: &Path) -> anyhow::Result<Self> {
+        let mark = data_dir.join("ledger.mark");
+        let here = store.fingerprint().await.context("cannot tell which database this is")?;
+        let remembered = store.meta(FINGERPRINT).await?;
+        let size = store.audit_size().await?;
+        let marked = match std::fs::read_to_string(&mark) {
+            Ok(text) => text.trim().parse::<u64>().ok(),
+            Err(_) => None,
+        };
+        let doubt = match (remembered, marked) {
+            (None, _) if size == 0 => {
+                set_fingerprint(store, &here).await?;
+                None
+            }
+            (Some(there), _) if there != here => Some("the ledger was copied from another database".to_owned()),
+            (None, _) => Some("the ledger does not remember its database".to_owned()),
+            (Some(_), Some(marked)) if marked > size => {
+                Some(format!("the ledger has {size} events, and this node has seen {marked}: it was restored"))
+            }
+            _ => None,
+        };
+        Ok(Self { mark, doubt })
+    }
+
+    /// Is there doubt?
+    pub const fn observing(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Why there is doubt.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
+    }
+
+    /// Remember how far the ledger has come.
+    pub fn remember(&self, size: u64) -> std::io::Result<()> {
+        let next = self.mark.with_extension("mark.new");
+        std::fs::write(&next, size.to_string())?;
+        std::fs::rename(next, &self.mark)
+    }
+
+    /// An administrator says go: this is the ledger from now on.
+    pub async fn settle(&self, store: &Store) -> anyhow::Result<()> {
+        let here = store.fingerprint().await?;
+        set_fingerprint(store, &here).await?;
+        self.remember(store.audit_size().await?).context("cannot write the mark of the ledger")?;
+        Ok(())
+    }
+
+    /// Has somebody said go since?
+    pub async fn settled_since(&self, store: &Store, data_dir: &Path) -> bool {
+        Self::establish(store, data_dir).await.is_ok_and(|fresh| !fresh.observing())
+    }
+}
+
+async fn set_fingerprint(store: &Store, here: &str) -> anyhow::Result<()> {
+    loop {
+        let mut tx = store.begin().await?;
+        let written = tx.set_meta(FINGERPRINT, here).await;
+        if let Some(result) = tx.end(written).await {
+            return Ok(result?);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The HTTP API under `/v1`, and what operators and verifiers fetch.
+//!
+//! One endpoint is one file with its input, output, documentation and tests; the whole of it is in [`endpoints`].
+//! Handlers parse, call one verb of the broker, and render. Nothing here decides anything, opens the store, or writes
+//! a secret anywhere but into the one answer that hands it over.
+
+pub mod auth;
+pub mod body;
+pub mod call;
+mod document;
+mod gate;
+pub mod input;
+mod metrics;
+mod operations;
+pub mod problem;
+mod published;
+mod refusal;
+pub mod state;
+mod v1;
+
+use axum::{Router, middleware};
+use bytes::Bytes;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use document::{Changes, Public, Reads, ReadsOne};
+pub use state::{Edge, EdgeParts, Limits, Rate};
+
+use self::{
+    metrics::Routes,
+    problem::{Kind, Problem},
+    state::Shared,
+};
+use crate::edge::oauth;
+
+/// Everything that can be called.
+fn endpoints() -> OpenApiRouter<Edge> {
+    OpenApiRouter::with_openapi(document::Document::openapi())
+        .routes(routes!(v1::me::handler))
+        .routes(routes!(v1::entitlements::handler))
+        .routes(routes!(v1::requests::create::handler, v1::requests::list::handler))
+        .routes(routes!(v1::requests::read::handler))
+        .routes(routes!(v1::requests::approve::handler))
+        .routes(routes!(v1::requests::deny::handler))
+        .routes(routes!(v1::requests::cancel::handler))
+        .routes(routes!(v1::grants::list::handler))
+        .routes(routes!(v1::grants::read::handler))
+        .routes(routes!(v1::grants::claim::handler))
+        .routes(routes!(v1::grants::extend::handler))
+        .routes(routes!(v1::grants::release::handler))
+        .routes(routes!(v1::grants::revoke::handler))
+        .routes(routes!(v1::grants::attest::handler))
+        .routes(routes!(v1::locks::create::handler, v1::locks::list::handler))
+        .routes(routes!(v1::locks::lift::handler))
+        .routes(routes!(v1::identities::list::handler))
+        .routes(routes!(v1::identities::read::handler))
+        .routes(routes!(v1::workloads::register::handler, v1::workloads::list::handler))
+        .routes(routes!(v1::workloads::update::handler))
+        .routes(routes!(v1::tokens::create::handler))
+        .routes(routes!(v1::targets::list::handler))
+        .routes(routes!(v1::targets::read::handler))
+        .routes(routes!(v1::targets::check::handler))
+        .routes(routes!(v1::targets::sweep::handler))
+        .routes(routes!(v1::audit::list::handler))
+        .routes(routes!(v1::audit::checkpoint::handler))
+        .routes(routes!(v1::audit::checkpoints::handler))
+        .routes(routes!(v1::audit::proof::handler))
+        .routes(routes!(v1::policy::simulate::handler))
+        .routes(routes!(v1::events::handler))
+        .routes(routes!(oauth::token::handler))
+        .routes(routes!(oauth::introspect::handler))
+        .routes(routes!(oauth::revoke::handler))
+        .routes(routes!(oauth::metadata::handler))
+        .routes(routes!(oauth::jwks::handler))
+        .routes(routes!(oauth::jwks::well_known))
+        .routes(routes!(published::handler))
+        .routes(routes!(operations::openapi))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
+/// The router, with a fallback that answers 404 as a problem. Serve it with
+/// `into_make_service_with_connect_info::<SocketAddr>()`, or all clients share one address.
+pub fn router(parts: EdgeParts) -> Router {
+    let (router, document) = endpoints().split_for_parts();
+    let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+    let edge = Shared::new(parts, Routes::new(document.paths.paths.keys().map(String::as_str)), json);
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_route)
+        .layer(middleware::from_fn_with_state(edge.clone(), call::around))
+        .with_state(edge)
+}
+
+/// The OpenAPI 3.1 document of all of it.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    endpoints().into_openapi()
+}
+
+async fn unknown_route() -> Problem {
+    Problem::new(Kind::UnknownRoute, "there is nothing at this path; see /openapi.json for what there is")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(Kind::MethodNotAllowed, "this path does not have this method; the `Allow` header lists those it has")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! `/v1/identities`.
+
+pub(crate) mod list;
+pub(crate) mod read;

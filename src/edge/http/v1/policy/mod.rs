@@ -1,0 +1,3 @@
+//! `/v1/policy`.
+
+pub(crate) mod simulate;
