@@ -56,7 +56,7 @@ async fn nobody_there_is_retryable_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_slow_server_is_retryable_and_the_outcome_open() {
     let server = serve(Router::new().fallback(any(|| async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
     })))
     .await;
     let client = Client::new(&server, Some(Secret::new("t".into())), Duration::from_millis(200)).unwrap();
@@ -133,7 +133,7 @@ async fn lists_are_read_page_by_page_up_to_the_limit() {
         assert_eq!(headers.get("authorization").unwrap(), "Bearer t0ken");
         let from = page.after.unwrap_or(0);
         let items: Vec<u32> = (from..450).take(page.limit as usize).collect();
-        let end = from + items.len() as u32;
+        let end = items.last().map_or(from, |last| last + 1);
         Json(json!({"items": items, "next": (end < 450).then(|| end.to_string())}))
     });
     let server = serve(Router::new().fallback(pages)).await;
