@@ -114,13 +114,9 @@ impl Plan {
 
 /// The URL of a fresh, empty database on the shared server.
 async fn ledger_url() -> String {
-    tokio::task::spawn_blocking(|| {
-        let server = servers::postgres::shared();
-        let name = server.fresh_database();
-        format!("postgres://postgres@127.0.0.1:{}/{name}", server.port())
-    })
-    .await
-    .unwrap()
+    let server = servers::postgres::shared();
+    let name = server.fresh_database().await;
+    format!("postgres://postgres@127.0.0.1:{}/{name}", server.port())
 }
 
 impl World {
