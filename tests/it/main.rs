@@ -13,3 +13,7 @@ mod connectors_ssh;
 #[cfg(feature = "failpoints")]
 mod connectors_token;
 mod servers;
+#[cfg(feature = "failpoints")]
+mod story;
+#[cfg(feature = "failpoints")]
+mod world;
