@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 
 mod architecture;
+mod cli;
 #[cfg(feature = "failpoints")]
 mod connectors;
 #[cfg(feature = "failpoints")]
