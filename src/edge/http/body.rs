@@ -65,7 +65,8 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<By
         let mut whole = BytesMut::new();
         let mut first = Bytes::new();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|_| Problem::input("body", "the connection broke before the body was complete"))?;
+            let chunk =
+                chunk.map_err(|_| Problem::input("body", "the connection broke before the body was complete"))?;
             if first.len() + whole.len() + chunk.len() > bound {
                 return Err(too_large());
             }
@@ -78,9 +79,9 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<By
         }
         Ok(if whole.is_empty() { first } else { whole.freeze() })
     };
-    tokio::time::timeout(limits.body_time, all).await.unwrap_or_else(|_| {
-        Err(Problem::new(Kind::SlowBody, "the body was not complete in time; nothing was changed"))
-    })
+    tokio::time::timeout(limits.body_time, all)
+        .await
+        .unwrap_or_else(|_| Err(Problem::new(Kind::SlowBody, "the body was not complete in time; nothing was changed")))
 }
 
 /// `application/json`, or a merge patch for those who call it that.

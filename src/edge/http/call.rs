@@ -135,11 +135,7 @@ fn address(request: &Request, behind_proxy: bool) -> IpAddr {
         last.rsplit(',').next()?.trim().parse().ok()
     };
     let peer = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    behind_proxy
-        .then(forwarded)
-        .flatten()
-        .or_else(peer)
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    behind_proxy.then(forwarded).flatten().or_else(peer).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// The call's line in the log and its count; written when dropped, so that a client that hangs up is seen too.

@@ -30,10 +30,7 @@ pub struct Gate {
 impl Gate {
     /// With all buckets full.
     pub fn new(limits: &Limits) -> Self {
-        Self {
-            identities: limits.per_identity.map(Buckets::new),
-            addresses: limits.per_address.map(Buckets::new),
-        }
+        Self { identities: limits.per_identity.map(Buckets::new), addresses: limits.per_address.map(Buckets::new) }
     }
 
     /// One more call of an identity.
@@ -64,7 +61,11 @@ struct Buckets<K: Hash + Eq + Clone> {
 impl<K: Hash + Eq + Clone> Buckets<K> {
     fn new(rate: Rate) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        Self { limiter: DefaultKeyedRateLimiter::keyed(quota), clock: DefaultClock::default(), calls: AtomicU32::new(0) }
+        Self {
+            limiter: DefaultKeyedRateLimiter::keyed(quota),
+            clock: DefaultClock::default(),
+            calls: AtomicU32::new(0),
+        }
     }
 
     fn take(&self, key: &K) -> Result<(), Problem> {

@@ -154,9 +154,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(given)| Self(given))
-            .map_err(|error| Problem::input("query", error.body_text().trim_start_matches("Failed to deserialize query string: ")))
+        Query::try_from_uri(&parts.uri).map(|Query(given)| Self(given)).map_err(|error| {
+            Problem::input("query", error.body_text().trim_start_matches("Failed to deserialize query string: "))
+        })
     }
 }
 

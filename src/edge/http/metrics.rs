@@ -60,11 +60,9 @@ impl RouteInfo {
             _ => 4,
         };
         let column = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-        let (Some(cell), Some(&method), Some(&class)) = (
-            self.handles.get(row).and_then(|cells| cells.get(column)),
-            METHODS.get(row),
-            CLASSES.get(column),
-        ) else {
+        let (Some(cell), Some(&method), Some(&class)) =
+            (self.handles.get(row).and_then(|cells| cells.get(column)), METHODS.get(row), CLASSES.get(column))
+        else {
             return;
         };
         let handles = cell.get_or_init(|| {

@@ -192,7 +192,8 @@ impl Problem {
 
     /// A failure of ours: `cause` goes to the log only.
     pub fn internal(cause: impl Into<String>) -> Self {
-        let mut problem = Self::new(Kind::Internal, "nothing is known to have been changed; tell an administrator the instance");
+        let mut problem =
+            Self::new(Kind::Internal, "nothing is known to have been changed; tell an administrator the instance");
         problem.0.cause = Some(cause.into());
         problem
     }

@@ -69,10 +69,10 @@ pub async fn handler(
         Some(from) => from,
         None => edge.broker.log_size().await?,
     };
-    let place = Place::take(&edge, |shared| &shared.streams, edge.limits.streams).ok_or_else(|| {
-        Problem::new(Kind::Overloaded, "too many event streams are open; come again").retry_after(10)
-    })?;
-    let token = bearer(&headers).map(|text| Secret::new(text.to_owned())).ok_or_else(|| Problem::unauthenticated(false))?;
+    let place = Place::take(&edge, |shared| &shared.streams, edge.limits.streams)
+        .ok_or_else(|| Problem::new(Kind::Overloaded, "too many event streams are open; come again").retry_after(10))?;
+    let token =
+        bearer(&headers).map(|text| Secret::new(text.to_owned())).ok_or_else(|| Problem::unauthenticated(false))?;
     let hello = sse::Event::default().retry(RETRY).comment("events from here on");
     let feed = Feed {
         committed: edge.broker.committed(),

@@ -136,7 +136,10 @@ mod tests {
         assert_eq!(ask.duration.map(|d| d.seconds()), Some(5400));
         assert_eq!(ask.start_at.map(|t| t.to_string()).as_deref(), Some("2026-01-31T14:00:00Z"));
         assert!(ask.emergency && ask.dry_run);
-        assert_eq!((ask.entitlements.len(), ask.on_behalf_of.as_deref(), ask.ticket.as_deref()), (2, Some("bob"), Some("T-1")));
+        assert_eq!(
+            (ask.entitlements.len(), ask.on_behalf_of.as_deref(), ask.ticket.as_deref()),
+            (2, Some("bob"), Some("T-1"))
+        );
     }
 
     #[test]
