@@ -127,10 +127,10 @@ impl Config {
 
     /// Read a file. Relative paths in it are relative to it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|e| ConfigError::Parse { path: path.to_owned(), problem: e.to_string() })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), problem: e.to_string() })?;
         let base = path.parent().unwrap_or_else(|| Path::new("."));
         config.data_dir = base.join(&config.data_dir);
         config.policies = base.join(&config.policies);
@@ -152,8 +152,8 @@ impl Config {
             return Ok(format!("sqlite://{}?mode=rwc", self.data_dir.join("tidegate.db").display()));
         };
         let Some(file) = &self.database_password_file else { return Ok(given.clone()) };
-        let password = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+        let password =
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
         let unusable = |_| ConfigError::Unusable("`database` is not a URL".to_owned());
         let mut url = url::Url::parse(given).map_err(unusable)?;
         url.set_password(Some(password.trim()))

@@ -1,3 +1,5 @@
 //! Parse arguments, run, exit code; nothing else.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidegate::cli::run(std::env::args_os())
+}

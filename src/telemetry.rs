@@ -23,7 +23,9 @@ pub fn init_logs(format: LogFormat, default_filter: &str) {
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process, as in tests, keeps the first.
     let _ = match format {
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        }
         LogFormat::Plain => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             registry.with(fmt::layer().compact().with_ansi(colour).with_writer(std::io::stderr)).try_init()

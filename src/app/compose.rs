@@ -13,13 +13,7 @@ use crate::{
     broker::{Broker, CheckpointSigner, Parts, Settings},
     config::NotifierConfig,
     connectors,
-    domain::{
-        capability::Description,
-        catalog::TargetConfig,
-        checkpoint::VerifierKey,
-        secret::Secret,
-        time::Ttl,
-    },
+    domain::{capability::Description, catalog::TargetConfig, checkpoint::VerifierKey, secret::Secret, time::Ttl},
     keys::{FileSigner, KeyFiles, checkpoint_key},
     notify::{
         log::LogNotifier,
@@ -132,14 +126,9 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         .with_context(|| format!("cannot make the data directory {}", setup.data_dir.display()))?;
     let store = Store::open(&setup.database).await.context("cannot open the ledger's database")?;
     let keys_dir = setup.data_dir.join("keys");
-    let signer = FileSigner::open(
-        &keys_dir,
-        &setup.issuer,
-        LONGEST_TOKEN,
-        Arc::clone(&setup.entropy),
-        setup.clock.now(),
-    )
-    .context("cannot open the token keys")?;
+    let signer =
+        FileSigner::open(&keys_dir, &setup.issuer, LONGEST_TOKEN, Arc::clone(&setup.entropy), setup.clock.now())
+            .context("cannot open the token keys")?;
     let signer = Arc::new(signer);
     let parts = connectors::Parts {
         clock: Arc::clone(&setup.clock),
@@ -220,7 +209,7 @@ fn notifiers(
                 let text = std::fs::read_to_string(&secret_file)
                     .with_context(|| format!("cannot read {}", secret_file.display()))?;
                 let keys = SigningKeys::parse(&Secret::new(text))?;
-                let settings = webhook::Settings { name, url: url.to_string(), keys, source: source.to_owned(), allow_loopback };
+                let settings = webhook::Settings { name, url, keys, source: source.to_owned(), allow_loopback };
                 Arc::new(WebhookNotifier::new(settings, Arc::clone(clock))?)
             }
         };

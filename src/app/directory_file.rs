@@ -111,7 +111,10 @@ impl DirectoryFile {
                 None => {
                     let found = store.subject_by_name(name, now).await?;
                     let found = found.ok_or_else(|| {
-                        anyhow::anyhow!("{}: there is no owner `{name}`; put the owner before what is owned", entry.name)
+                        anyhow::anyhow!(
+                            "{}: there is no owner `{name}`; put the owner before what is owned",
+                            entry.name
+                        )
                     })?;
                     Some(found.identity.id)
                 }

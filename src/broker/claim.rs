@@ -37,7 +37,7 @@ impl Broker {
         }
         let now = self.now();
         claimable(&grant, now)?;
-        let target = Arc::clone(self.target(&grant)?);
+        let target = Arc::clone(self.target_for(&grant)?);
         if !target.description.mints_secrets {
             return Err(BrokerError::State(format!(
                 "there is nothing to claim: {} takes effect by itself while the grant is active",

@@ -37,7 +37,7 @@ impl Broker {
         let total = to.seconds_since(began);
         self.may_extend(ctx, &grant, extend.duration, total, to).await?;
         self.may_still_mint(ctx, &grant).await?;
-        let target = Arc::clone(self.target(&grant)?);
+        let target = Arc::clone(self.target_for(&grant)?);
         // The ledger first: if we die here, the target's own end comes earlier than the ledger's, never later.
         self.move_end(ctx, &grant, (from, to), total, &reason, "grant.extended").await?;
         crate::failpoint::hit("extend.recorded");

@@ -201,6 +201,11 @@ impl Broker {
         self.clock.now()
     }
 
+    /// The source of randomness.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
     /// The policy set in force.
     pub fn policy(&self) -> Arc<PolicySet> {
         self.policy.current()

@@ -23,7 +23,7 @@ const LEASE_SLACK: std::time::Duration = std::time::Duration::from_secs(20);
 const SECOND_TRY: std::time::Duration = std::time::Duration::from_millis(300);
 
 impl Broker {
-    pub(super) fn target(&self, grant: &Grant) -> Result<&Arc<Target>, Fault> {
+    pub(super) fn target_for(&self, grant: &Grant) -> Result<&Arc<Target>, Fault> {
         self.target_of(&grant.target)
             .ok_or_else(|| Fault::Unavailable(format!("no target `{}` is configured", grant.target)))
     }
@@ -54,7 +54,7 @@ impl Broker {
             entitlement: Arc::clone(&grant.entitlement),
             parameters: grant.parameters.clone(),
         };
-        let prepared = match self.target(grant) {
+        let prepared = match self.target_for(grant) {
             Ok(target) => target.bulkhead.call(Purpose::Issue, target.connector.prepare(&wish)).await,
             Err(fault) => Err(fault),
         };
@@ -116,7 +116,7 @@ impl Broker {
     }
 
     async fn call_activate(&self, grant: &Grant) -> Result<serde_json::Value, Fault> {
-        let target = self.target(grant)?;
+        let target = self.target_for(grant)?;
         let holder = self.name_of(grant.holder).await;
         let intent =
             Self::intent_of(grant, &holder).ok_or_else(|| Fault::Refused("the grant has no intent".to_owned()))?;

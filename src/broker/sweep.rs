@@ -121,7 +121,7 @@ impl Broker {
             if seen.contains(id) || !settled(grant) || !before.get(id).is_some_and(settled) {
                 continue;
             }
-            let (Some(recipe), Ok(target)) = (&grant.recipe, self.target(grant)) else { continue };
+            let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(grant)) else { continue };
             let verify = async { Ok(target.connector.verify(recipe).await) };
             if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
                 // Connectors without objects of their own answer from the ledger: a live grant is present there.

@@ -15,7 +15,7 @@ impl Broker {
     }
 
     /// One target.
-    pub async fn target_view(&self, _ctx: &Ctx, id: &str) -> Result<TargetView, BrokerError> {
+    pub async fn target(&self, _ctx: &Ctx, id: &str) -> Result<TargetView, BrokerError> {
         self.target_of(id).map(|t| self.render_target(t)).ok_or(BrokerError::NotFound("target"))
     }
 

@@ -18,5 +18,5 @@ pub async fn handler(
     Authenticated(ctx): Authenticated,
     PathName(name): PathName,
 ) -> Result<Json<TargetView>, Problem> {
-    Ok(Json(edge.broker.target_view(&ctx, &name).await?))
+    Ok(Json(edge.broker.target(&ctx, &name).await?))
 }

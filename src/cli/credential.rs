@@ -1,0 +1,229 @@
+//! A credential as the server hands it over, and the shapes that programs take it in. Prints and writes nothing itself.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{exit::Failure, text::shell_word};
+use crate::domain::secret::Secret;
+
+/// Names of secret fields.
+const SECRETS: [&str; 3] = ["password", "token", "private_key"];
+
+/// What `POST /v1/grants/{id}/credential` answers, once.
+#[derive(Deserialize)]
+pub struct Credential {
+    /// The grant.
+    pub grant: String,
+    /// Which connector minted it.
+    pub kind: String,
+    /// When this copy stops working by itself.
+    pub expires_at: String,
+    credential: Map<String, Value>,
+}
+
+impl Credential {
+    /// A field as text.
+    pub fn field(&self, name: &str) -> Option<String> {
+        match self.credential.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(n) => Some(n.to_string()),
+            Value::Bool(b) => Some(b.to_string()),
+            Value::Array(items) => {
+                Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+            }
+            _ => None,
+        }
+    }
+
+    fn needed(&self, name: &str, format: &str) -> Result<String, Failure> {
+        self.field(name).ok_or_else(|| {
+            Failure::usage(format!("a credential of kind `{}` has no `{name}`, which {format} needs", self.kind))
+                .next("use --format json")
+        })
+    }
+
+    /// The secret itself.
+    pub fn raw(&self) -> Result<Secret, Failure> {
+        let secret = SECRETS.iter().find_map(|name| self.field(name)).map(Secret::new);
+        secret.ok_or_else(|| {
+            Failure::local(format!("a credential of kind `{}` holds no secret", self.kind)).next("use --format json")
+        })
+    }
+
+    /// Is it a key pair with a certificate?
+    pub fn is_ssh(&self) -> bool {
+        self.credential.contains_key("private_key") && self.credential.contains_key("certificate")
+    }
+
+    /// Is it a login to PostgreSQL?
+    pub fn is_postgres(&self) -> bool {
+        ["host", "username", "password"].iter().all(|f| self.credential.contains_key(*f))
+    }
+
+    /// Facts about it, none secret.
+    fn common(&self) -> Vec<(String, String)> {
+        vec![
+            ("TIDEGATE_GRANT".to_owned(), self.grant.clone()),
+            ("TIDEGATE_EXPIRES_AT".to_owned(), self.expires_at.clone()),
+        ]
+    }
+
+    /// Variables of libpq, without the password.
+    fn libpq(&self) -> Vec<(String, String)> {
+        let pairs = [
+            ("PGHOST", "host"),
+            ("PGPORT", "port"),
+            ("PGUSER", "username"),
+            ("PGDATABASE", "database"),
+            ("PGSSLMODE", "sslmode"),
+        ];
+        pairs.iter().filter_map(|(name, field)| Some(((*name).to_owned(), self.field(field)?))).collect()
+    }
+
+    /// Environment variables that carry everything, the secret too: for `eval "$(tidegate creds …)"`.
+    pub fn env(&self) -> Result<Vec<(String, String)>, Failure> {
+        let mut env = self.common();
+        if self.is_postgres() {
+            env.extend(self.libpq());
+            env.push(("PGPASSWORD".to_owned(), self.needed("password", "env")?));
+        } else if let Some(token) = self.field("token") {
+            env.push(("TIDEGATE_ACCESS_TOKEN".to_owned(), token));
+        } else if self.is_ssh() {
+            return Err(Failure::usage("a key and a certificate do not fit into variables")
+                .next("use --out DIR for files, or --format json"));
+        } else {
+            for name in self.credential.keys() {
+                if let Some(value) = self.field(name) {
+                    env.push((format!("TIDEGATE_{}", variable(name)), value));
+                }
+            }
+        }
+        Ok(env)
+    }
+
+    /// The same as lines for a shell.
+    pub fn env_lines(&self) -> Result<String, Failure> {
+        Ok(self.env()?.iter().map(|(name, value)| format!("export {name}={}\n", shell_word(value))).collect())
+    }
+
+    /// A line of a password file (PostgreSQL 15, §34.16).
+    pub fn pgpass(&self) -> Result<String, Failure> {
+        let field = |name| self.needed(name, "pgpass");
+        let escape = |text: String| text.replace('\\', r"\\").replace(':', r"\:");
+        let line = [field("host")?, field("port").unwrap_or_else(|_| "5432".to_owned())].map(escape).join(":");
+        let rest = [field("username")?, field("password")?].map(escape).join(":");
+        if line.contains('\n') || rest.contains('\n') {
+            return Err(Failure::local("the credential does not fit into a password file"));
+        }
+        Ok(format!("{line}:*:{rest}\n"))
+    }
+
+    /// Variables for a child process, with files in a private directory where the secret can be kept out of them.
+    pub fn child_env(&self, dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+        let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+        let write = |name: &str, text: &str| {
+            super::private_file::write_new(&dir.join(name), text.as_bytes())
+                .map_err(|e| Failure::local(format!("the credential could not be kept in {}: {e}", path(name))))
+        };
+        if self.is_postgres() {
+            write("pgpass", &self.pgpass()?)?;
+            let mut env = self.common();
+            env.extend(self.libpq());
+            env.push(("PGPASSFILE".to_owned(), path("pgpass")));
+            return Ok(env);
+        }
+        if self.is_ssh() {
+            write("id", &key_file(&self.needed("private_key", "exec")?))?;
+            write("id-cert.pub", &key_file(&self.needed("certificate", "exec")?))?;
+            let mut env = self.common();
+            let key = path("id");
+            let command = format!("ssh -i {} -o IdentitiesOnly=yes", shell_word(&key));
+            env.push(("TIDEGATE_SSH_KEY".to_owned(), key));
+            env.push(("TIDEGATE_SSH_CERTIFICATE".to_owned(), path("id-cert.pub")));
+            env.push(("TIDEGATE_SSH_PRINCIPALS".to_owned(), self.field("principals").unwrap_or_default()));
+            env.push(("GIT_SSH_COMMAND".to_owned(), command.clone()));
+            env.push(("RSYNC_RSH".to_owned(), command));
+            return Ok(env);
+        }
+        self.env()
+    }
+
+    /// Key and certificate as files of a directory, named so that `ssh -i DIR/id` finds both.
+    pub fn ssh_files(&self) -> Result<[(&'static str, String); 2], Failure> {
+        let part = |name| self.needed(name, "--out DIR").map(|text| key_file(&text));
+        Ok([("id", part("private_key")?), ("id-cert.pub", part("certificate")?)])
+    }
+}
+
+/// Key files end in a line feed, or OpenSSH refuses them.
+fn key_file(text: &str) -> String {
+    format!("{}\n", text.trim_end())
+}
+
+/// A field's name as part of a variable's.
+fn variable(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(crate) fn postgres() -> Value {
+        json!({
+            "grant": "grt_01KGA5MYR00000000000000005", "claim": 1, "serial": 7, "kind": "postgres",
+            "expires_at": "2026-01-31T14:30:00Z",
+            "credential": {"host": "db:1", "port": 5433, "database": "orders", "databases": ["orders", "audit"],
+                           "username": "tg_x", "sslmode": "verify-full", "password": r"a\b:c'd"},
+        })
+    }
+
+    fn read(value: Value) -> Credential {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_password_survives_the_shell_and_the_password_file() {
+        let it = read(postgres());
+        assert_eq!(it.pgpass().unwrap(), "db\\:1:5433:*:tg_x:a\\\\b\\:c'd\n");
+        assert_eq!(
+            it.env_lines().unwrap(),
+            "export TIDEGATE_GRANT=grt_01KGA5MYR00000000000000005\n\
+             export TIDEGATE_EXPIRES_AT=2026-01-31T14:30:00Z\n\
+             export PGHOST=db:1\nexport PGPORT=5433\nexport PGUSER=tg_x\nexport PGDATABASE=orders\n\
+             export PGSSLMODE=verify-full\nexport PGPASSWORD='a\\b:c'\\''d'\n"
+        );
+        assert_eq!(it.raw().unwrap().expose(), r"a\b:c'd");
+    }
+
+    #[test]
+    fn a_child_finds_the_password_in_a_file_and_not_in_its_environment() {
+        let dir = super::super::private_file::TempDir::new().unwrap();
+        let env = read(postgres()).child_env(dir.path()).unwrap();
+        assert!(env.iter().all(|(_, value)| !value.contains("a\\b")));
+        let (_, file) = env.iter().find(|(name, _)| name == "PGPASSFILE").unwrap();
+        assert!(std::fs::read_to_string(file).unwrap().ends_with(":a\\\\b\\:c'd\n"));
+    }
+
+    #[test]
+    fn tokens_and_keys_have_their_shapes() {
+        let token = read(json!({"grant": "g", "kind": "token", "expires_at": "t", "credential": {"token": "abc", "scope": "x"}}));
+        assert!(token.env_lines().unwrap().contains("export TIDEGATE_ACCESS_TOKEN=abc\n"));
+        assert!(token.pgpass().unwrap_err().what.contains("`token`"));
+        let ssh = read(json!({"grant": "g", "kind": "ssh", "expires_at": "t",
+            "credential": {"private_key": "KEY", "certificate": "CERT\n", "principals": ["web", "db"]}}));
+        assert!(ssh.env().is_err());
+        let dir = super::super::private_file::TempDir::new().unwrap();
+        let env = ssh.child_env(dir.path()).unwrap();
+        let get = |name: &str| env.iter().find(|(n, _)| n == name).unwrap().1.clone();
+        assert_eq!(std::fs::read_to_string(get("TIDEGATE_SSH_KEY")).unwrap(), "KEY\n");
+        assert_eq!(std::fs::read_to_string(get("TIDEGATE_SSH_CERTIFICATE")).unwrap(), "CERT\n");
+        assert_eq!(get("TIDEGATE_SSH_PRINCIPALS"), "web,db");
+        let other = read(json!({"grant": "g", "kind": "x", "expires_at": "t", "credential": {"api-key": "k", "n": null}}));
+        assert!(other.env_lines().unwrap().ends_with("export TIDEGATE_API_KEY=k\n"));
+    }
+}

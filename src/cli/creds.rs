@@ -1,0 +1,111 @@
+//! `tidegate creds`: claim a credential and hand it on. Never shows a secret to a terminal unless told to.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::{
+    access::{self, Found},
+    client::typed,
+    credential::Credential,
+    exit::{Done, Exit, Failure},
+    global::Cx,
+    private_file::Pending,
+    text,
+};
+
+/// Claim the credential of a grant
+#[derive(Debug, Args)]
+pub struct CredsArgs {
+    /// A grant, or the entitlement or target that you hold one on
+    #[arg(value_name = "GRANT|ENTITLEMENT|TARGET")]
+    pub name: String,
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Env)]
+    pub format: Format,
+    /// Write it to this file with mode 0600; an SSH certificate goes to FILE-cert.pub beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Show the secret even if a terminal is looking
+    #[arg(long)]
+    pub reveal: bool,
+}
+
+/// How a credential is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `export NAME=value` lines for a shell; key files or JSON for SSH
+    Env,
+    /// Everything, as the server answered
+    Json,
+    /// A line of a PostgreSQL password file
+    Pgpass,
+    /// The password, token or private key alone
+    Raw,
+}
+
+/// Run it.
+pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
+    if args.out.is_none() && cx.ui.tty.stdout && !args.reveal {
+        return Err(Failure::usage("a secret is not shown to a terminal, and none was claimed")
+            .next("pipe it on, write it with --out FILE, run a command with `tidegate exec`, or give --reveal"));
+    }
+    let format = if cx.ui.json() { Format::Json } else { args.format };
+    let grant = match access::find(&args.name, cx).await? {
+        Found::Live(grant) => grant,
+        Found::Waiting(request) => return Err(access::pending(&request)),
+        Found::Nothing => return Err(access::nothing(&args.name)),
+    };
+    if !grant.claimable {
+        return Err(Failure::new(Exit::Conflict, "there is no credential to claim for this grant")
+            .kept("The access itself is there: it needs no secret, or all claims that are allowed were made."));
+    }
+    // The place is made before anything is claimed: a claim ends the copy of an earlier one.
+    let place = args.out.as_deref().map(place).transpose()?;
+    let (raw, credential) = typed::<Credential>(access::claim(&grant.id, cx).await?)?;
+    match place {
+        None => show(cx, &raw, &credential, format)?,
+        Some((pending, path)) => {
+            if credential.is_ssh() && format == Format::Env {
+                let [(_, key), (_, certificate)] = credential.ssh_files()?;
+                let mut name = path.clone().into_os_string();
+                name.push("-cert.pub");
+                Pending::reserve(&PathBuf::from(name))?.fill(certificate.as_bytes())?;
+                pending.fill(key.as_bytes())?;
+            } else {
+                pending.fill(rendered(&raw, &credential, format)?.as_bytes())?;
+            }
+            cx.ui.note(&format!("written to {} (mode 0600)", text::clean(&path.display().to_string())));
+        }
+    }
+    cx.ui.note(&format!(
+        "It works until {}. Claiming again ends this copy where the target can.",
+        cx.ui.until(&credential.expires_at)
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Reserve the file; in a directory it is called `id`, as SSH keys may be.
+fn place(path: &Path) -> Result<(Pending, PathBuf), Failure> {
+    let path = if path.is_dir() { path.join("id") } else { path.to_owned() };
+    Ok((Pending::reserve(&path)?, path))
+}
+
+fn rendered(raw: &Value, credential: &Credential, format: Format) -> Result<String, Failure> {
+    Ok(match format {
+        // A key and a certificate do not fit into variables.
+        Format::Env if !credential.is_ssh() => credential.env_lines()?,
+        Format::Env | Format::Json => text::json_text(raw, true) + "\n",
+        Format::Pgpass => credential.pgpass()?,
+        Format::Raw => credential.raw()?.expose().trim_end().to_owned() + "\n",
+    })
+}
+
+fn show(cx: &Cx, raw: &Value, credential: &Credential, format: Format) -> Result<(), Failure> {
+    if format == Format::Json && cx.ui.json() {
+        return cx.ui.show(raw, String::new);
+    }
+    let text = rendered(raw, credential, format)?;
+    if cx.ui.tty.stdout { cx.ui.data(text.trim_end()) } else { cx.ui.raw(text.as_bytes()) }
+}
