@@ -90,7 +90,7 @@ impl App {
             rhythm: Rhythm::default(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy::new()),
-            connectors: BTreeMap::new(),
+            wrap: None,
         })
         .await
         .unwrap();
