@@ -143,6 +143,9 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         if let Some(most) = config.limits.max_live_grants {
             settings.max_live_grants = most;
         }
+        if let Some(slack) = config.limits.lease_slack() {
+            settings.lease_slack = slack;
+        }
     }
     let database = match &options.database {
         Some(url) => Options::new(url.clone()),

@@ -82,6 +82,8 @@ pub struct Settings {
     pub start_window: Duration,
     /// How long a verb waits for activation before it answers `activating`.
     pub activation_wait: Duration,
+    /// Beyond three times the target's time-out: after this, whoever was opening or ending a grant is taken for dead.
+    pub lease_slack: Duration,
     /// Revocation is tried again after this, doubling…
     pub backoff_first: Duration,
     /// …up to this, for ever.
@@ -104,6 +106,7 @@ impl Default for Settings {
             max_start_ahead: Ttl::seconds_or_one(30 * 86_400),
             start_window: Duration::from_secs(15 * 60),
             activation_wait: Duration::from_secs(12),
+            lease_slack: Duration::from_secs(20),
             backoff_first: Duration::from_secs(5),
             backoff_last: Duration::from_secs(15 * 60),
             quarantine_after: 5,
