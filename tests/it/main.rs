@@ -12,6 +12,10 @@ mod connectors_postgres;
 mod connectors_ssh;
 #[cfg(feature = "failpoints")]
 mod connectors_token;
+#[cfg(feature = "failpoints")]
+mod crash_child;
+#[cfg(feature = "failpoints")]
+mod crash_matrix;
 mod http_access;
 mod http_app;
 mod http_events;
