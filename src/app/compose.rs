@@ -63,9 +63,12 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// Connectors that stand in for those of the registry, by target: tests wrap real ones to make them fail.
-    pub connectors: BTreeMap<String, Arc<dyn Connector>>,
+    /// Stands between the broker and each connector: tests make real ones lie and hang with it.
+    pub wrap: Option<Wrap>,
 }
+
+/// Gives a connector, or one around it.
+pub type Wrap = Box<dyn Fn(&TargetConfig, Arc<dyn Connector>) -> Arc<dyn Connector> + Send + Sync>;
 
 /// A broker, put together and not yet running.
 pub struct Composed {
@@ -146,10 +149,10 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
             "there are two targets of the name `{}`; rename one",
             config.id
         );
-        let connector = match setup.connectors.get(&*config.id) {
-            Some(connector) => Arc::clone(connector),
-            None => connectors::build(&config, &parts)?,
-        };
+        let mut connector = connectors::build(&config, &parts)?;
+        if let Some(wrap) = &setup.wrap {
+            connector = wrap(&config, connector);
+        }
         targets.push((config, connector));
     }
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();

@@ -51,7 +51,13 @@ const SEED: &str = include_str!("seed.toml");
 /// Tokens made by a start last until the next working day.
 const TOKEN_TTL: Ttl = Ttl::seconds_or_one(24 * 3600);
 
-fn seed_targets() -> Vec<TargetConfig> {
+/// Whom `tidegate dev` begins with.
+pub fn seed_directory() -> anyhow::Result<DirectoryFile> {
+    toml::from_str(SEED).context("the seed directory")
+}
+
+/// Targets that need no other server.
+pub fn seed_targets() -> Vec<TargetConfig> {
     [("dev-token", "token"), ("dev-ssh", "ssh"), ("dev-directory", "directory")]
         .into_iter()
         .map(|(id, kind)| {
@@ -153,13 +159,13 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         rhythm: Rhythm::default(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
-        connectors: std::collections::BTreeMap::new(),
+        wrap: None,
     })
 }
 
 /// Make the seeded identities where they are missing and give each a fresh secret; there is no default one.
 async fn seed(broker: &Arc<Broker>, data_dir: &Path, url: &str) -> anyhow::Result<Value> {
-    let file: DirectoryFile = toml::from_str(SEED).context("the seed directory")?;
+    let file = seed_directory()?;
     let seeded = file.apply(broker.store(), broker.entropy(), broker.now()).await?;
     let tokens = data_dir.join("tokens");
     std::fs::create_dir_all(&tokens)?;

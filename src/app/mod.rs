@@ -7,7 +7,8 @@ mod directory_file;
 mod serve;
 mod tour;
 
-pub use compose::{Composed, Policies, Setup, compose};
-pub use dev::{DevOptions, dev};
+pub use compose::{Composed, Policies, Setup, Wrap, compose};
+pub use custody::Custody;
+pub use dev::{DevOptions, dev, seed_directory, seed_targets};
 pub use directory_file::{DirectoryFile, Seeded};
 pub use serve::{bootstrap, check, resume, serve};

@@ -53,7 +53,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         rhythm,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
-        connectors: std::collections::BTreeMap::new(),
+        wrap: None,
     })
 }
 

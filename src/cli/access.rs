@@ -45,8 +45,10 @@ pub async fn find(name: &str, cx: &Cx) -> Result<Found, Failure> {
         others.sort_unstable();
         others.dedup();
         if others.len() > 1 {
-            return Err(Failure::usage(format!("you hold several things on `{}`", clean(name)))
-                .next(format!("name one of them: {}", others.iter().map(|o| clean(o)).collect::<Vec<_>>().join(", "))));
+            return Err(Failure::usage(format!("you hold several things on `{}`", clean(name))).next(format!(
+                "name one of them: {}",
+                others.iter().map(|o| clean(o)).collect::<Vec<_>>().join(", ")
+            )));
         }
         return Ok(Found::Live(Box::new((*first).clone())));
     }
@@ -94,8 +96,10 @@ pub async fn entitlement(name: &str, cx: &Cx) -> Result<String, Failure> {
     }
     match on_target.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::new(Exit::NotFound, format!("there is nothing called `{}` that you can ask for", clean(name)))
-            .next("tidegate search")),
+        [] => {
+            Err(Failure::new(Exit::NotFound, format!("there is nothing called `{}` that you can ask for", clean(name)))
+                .next("tidegate search"))
+        }
         many => Err(Failure::usage(format!("there are several things to ask for on `{}`", clean(name)))
             .next(format!("name one of them: {}", many.iter().map(|m| clean(m)).collect::<Vec<_>>().join(", ")))),
     }

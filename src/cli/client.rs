@@ -53,8 +53,11 @@ impl Client {
         let base = server_url(server)?;
         let local = is_loopback(&base);
         if base.scheme() == "http" && !local && token.is_some() {
-            return Err(Failure::usage(format!("the token was not sent: {} is neither https nor this machine", clean(server)))
-                .next("use https:// in --server or TIDEGATE_SERVER"));
+            return Err(Failure::usage(format!(
+                "the token was not sent: {} is neither https nor this machine",
+                clean(server)
+            ))
+            .next("use https:// in --server or TIDEGATE_SERVER"));
         }
         #[allow(clippy::disallowed_methods, reason = "the command line's own client: it also forbids redirects")]
         let mut builder = reqwest::Client::builder()
@@ -66,7 +69,8 @@ impl Client {
         if local {
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|e| Failure::local(format!("no HTTP client could be made: {}", chain(&e))))?;
+        let http =
+            builder.build().map_err(|e| Failure::local(format!("no HTTP client could be made: {}", chain(&e))))?;
         Ok(Self { base, http, token })
     }
 
@@ -152,7 +156,9 @@ impl Client {
             rows.append(&mut page);
             rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             match next {
-                Some(next) if rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) && after.as_ref() != Some(&next) => {
+                Some(next)
+                    if rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) && after.as_ref() != Some(&next) =>
+                {
                     after = Some(next);
                 }
                 _ => return Ok(rows),
@@ -333,7 +339,8 @@ pub fn typed<T: DeserializeOwned>(value: Value) -> Result<(Value, T), Failure> {
 
 fn server_url(server: &str) -> Result<Url, Failure> {
     let bad = |why: &str| {
-        Failure::usage(format!("--server: `{}` {why}", clean(server))).next("write it like https://tidegate.example.com")
+        Failure::usage(format!("--server: `{}` {why}", clean(server)))
+            .next("write it like https://tidegate.example.com")
     };
     let url = Url::parse(server.trim()).map_err(|_| bad("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

@@ -30,9 +30,7 @@ impl Credential {
             Value::String(text) => Some(text.clone()),
             Value::Number(n) => Some(n.to_string()),
             Value::Bool(b) => Some(b.to_string()),
-            Value::Array(items) => {
-                Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
-            }
+            Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
             _ => None,
         }
     }
@@ -211,7 +209,9 @@ pub(crate) mod tests {
 
     #[test]
     fn tokens_and_keys_have_their_shapes() {
-        let token = read(json!({"grant": "g", "kind": "token", "expires_at": "t", "credential": {"token": "abc", "scope": "x"}}));
+        let token = read(
+            json!({"grant": "g", "kind": "token", "expires_at": "t", "credential": {"token": "abc", "scope": "x"}}),
+        );
         assert!(token.env_lines().unwrap().contains("export TIDEGATE_ACCESS_TOKEN=abc\n"));
         assert!(token.pgpass().unwrap_err().what.contains("`token`"));
         let ssh = read(json!({"grant": "g", "kind": "ssh", "expires_at": "t",
@@ -223,7 +223,8 @@ pub(crate) mod tests {
         assert_eq!(std::fs::read_to_string(get("TIDEGATE_SSH_KEY")).unwrap(), "KEY\n");
         assert_eq!(std::fs::read_to_string(get("TIDEGATE_SSH_CERTIFICATE")).unwrap(), "CERT\n");
         assert_eq!(get("TIDEGATE_SSH_PRINCIPALS"), "web,db");
-        let other = read(json!({"grant": "g", "kind": "x", "expires_at": "t", "credential": {"api-key": "k", "n": null}}));
+        let other =
+            read(json!({"grant": "g", "kind": "x", "expires_at": "t", "credential": {"api-key": "k", "n": null}}));
         assert!(other.env_lines().unwrap().ends_with("export TIDEGATE_API_KEY=k\n"));
     }
 }

@@ -10,11 +10,7 @@ use super::{
     text::{clean, shell_word, span},
     view,
 };
-use crate::{
-    broker::view::MeView,
-    domain::time::Timestamp,
-    ports::connector::Finding,
-};
+use crate::{broker::view::MeView, domain::time::Timestamp, ports::connector::Finding};
 
 /// Seconds by which clocks may differ before tokens and certificates fail.
 const SKEW: u64 = 30;
@@ -31,7 +27,9 @@ pub async fn run(cx: &Cx) -> Done {
             findings.push(transport(&client));
             findings.append(&mut server(&client, cx.ui.now()).await);
         }
-        Err(failure) => findings.push(finding("server address", false, failure.what, "correct --server or TIDEGATE_SERVER")),
+        Err(failure) => {
+            findings.push(finding("server address", false, failure.what, "correct --server or TIDEGATE_SERVER"))
+        }
     }
     findings.append(&mut token(cx).await);
     let ok = findings.iter().all(|f| f.ok);

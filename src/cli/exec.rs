@@ -30,10 +30,12 @@ use crate::broker::view::GrantView;
 
 /// Run a command with the credential of a grant
 #[derive(Debug, Args)]
-#[command(after_help = "PostgreSQL: PGHOST, PGPORT, PGUSER, PGDATABASE, PGSSLMODE and a PGPASSFILE that goes away afterwards.\n\
+#[command(
+    after_help = "PostgreSQL: PGHOST, PGPORT, PGUSER, PGDATABASE, PGSSLMODE and a PGPASSFILE that goes away afterwards.\n\
                         Tokens: TIDEGATE_ACCESS_TOKEN. SSH: TIDEGATE_SSH_KEY, TIDEGATE_SSH_CERTIFICATE, GIT_SSH_COMMAND, \
                         RSYNC_RSH; `ssh`, `scp` and `sftp` get the key by themselves.\n\
-                        Always: TIDEGATE_GRANT and TIDEGATE_EXPIRES_AT.")]
+                        Always: TIDEGATE_GRANT and TIDEGATE_EXPIRES_AT."
+)]
 pub struct ExecArgs {
     /// What to hold while it runs: a target, an entitlement or a grant
     #[arg(value_name = "TARGET|ENTITLEMENT|GRANT")]

@@ -63,7 +63,8 @@ pub struct Global {
 impl Global {
     /// What they say about output.
     pub fn style(&self) -> Style {
-        let fields = |text: &String| text.split(',').map(str::trim).filter(|f| !f.is_empty()).map(str::to_owned).collect();
+        let fields =
+            |text: &String| text.split(',').map(str::trim).filter(|f| !f.is_empty()).map(str::to_owned).collect();
         Style {
             json: self.json.as_ref().map(fields),
             quiet: self.quiet,

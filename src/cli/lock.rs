@@ -99,9 +99,10 @@ pub async fn unlock(args: UnlockArgs, cx: &Cx) -> Done {
     let fits = |l: &&LockView| {
         if by_id { l.id == args.lock } else { l.kind.as_str() == args.lock && (l.value == key || l.value == name) }
     };
-    let lock = locks.iter().find(fits).ok_or_else(|| {
-        Failure::new(Exit::NotFound, "there is no such lock in force").next("tidegate ls locks")
-    })?;
+    let lock = locks
+        .iter()
+        .find(fits)
+        .ok_or_else(|| Failure::new(Exit::NotFound, "there is no such lock in force").next("tidegate ls locks"))?;
     cx.ui.note(&view::locks(&cx.ui, std::slice::from_ref(lock)));
     cx.ui.confirm("Lift it?", args.yes, "-y").await?;
     let raw = client.delete(&["v1", "locks", &lock.id]).await?;

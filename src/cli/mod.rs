@@ -54,6 +54,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(server::DevArgs),
+    Serve(server::ServeArgs),
+    Bootstrap(server::BootstrapArgs),
+    Resume(server::ResumeArgs),
     Request(request::RequestArgs),
     Wait(wait::WaitArgs),
     Approve(decide::ApproveArgs),
@@ -109,6 +113,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(command: Command, cx: &Cx) -> Done {
+    let command = match server::start(command, cx) {
+        Ok(done) => return done,
+        Err(client_command) => client_command,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -159,6 +167,9 @@ async fn dispatch(command: Command, cx: &Cx) -> Done {
         Command::Completion(args) => local::completion(&args, &cx.ui),
         Command::Man(args) => local::man(&args, &cx.ui),
         Command::Version => local::version(&cx.ui),
+        Command::Dev(_) | Command::Serve(_) | Command::Bootstrap(_) | Command::Resume(_) => {
+            Err(Failure::local("this is not a command for a client"))
+        }
     }
 }
 

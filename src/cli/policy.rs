@@ -15,7 +15,9 @@ use super::{
 use crate::{
     broker::view::SimulationView,
     domain::time::Ttl,
-    policy::{Files, LoadError, PolicySet, Problem, UncheckedTargets, explain, identities, lint, matrix, ordinary, test},
+    policy::{
+        Files, LoadError, PolicySet, Problem, UncheckedTargets, explain, identities, lint, matrix, ordinary, test,
+    },
 };
 
 /// Test and explain policies
@@ -69,7 +71,6 @@ struct ExplainArgs {
     #[arg(long, value_name = "DIR", default_value = "policies")]
     dir: PathBuf,
 }
-
 
 /// Run it.
 pub async fn run(args: PolicyArgs, cx: &Cx) -> Done {

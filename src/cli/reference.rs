@@ -79,7 +79,8 @@ fn section(text: &mut String, command: &Command, above: &str, depth: usize) {
 }
 
 fn positional(arg: &Arg) -> String {
-    let name = arg.get_value_names().and_then(|n| n.first()).map_or_else(|| arg.get_id().to_string(), ToString::to_string);
+    let name =
+        arg.get_value_names().and_then(|n| n.first()).map_or_else(|| arg.get_id().to_string(), ToString::to_string);
     let many = if arg.get_num_args().is_some_and(|n| n.max_values() > 1) { "..." } else { "" };
     let dashes = if arg.is_last_set() { "-- " } else { "" };
     if arg.is_required_set() { format!("{dashes}<{name}>{many}") } else { format!("[{dashes}{name}]{many}") }
@@ -103,8 +104,12 @@ fn options<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
             }
         };
         let mut does = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let choices: Vec<String> =
-            arg.get_possible_values().iter().filter(|v| !v.is_hide_set()).map(|v| format!("`{}`", v.get_name())).collect();
+        let choices: Vec<String> = arg
+            .get_possible_values()
+            .iter()
+            .filter(|v| !v.is_hide_set())
+            .map(|v| format!("`{}`", v.get_name()))
+            .collect();
         if takes && !choices.is_empty() {
             let _ = write!(does, ": {}", choices.join(", "));
         }
@@ -131,6 +136,9 @@ mod tests {
             std::fs::write(path, &text).unwrap();
         }
         let there = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(there == text, "docs/cli.md is old: run `UPDATE=1 cargo test --lib cli::reference` and review the difference");
+        assert!(
+            there == text,
+            "docs/cli.md is old: run `UPDATE=1 cargo test --lib cli::reference` and review the difference"
+        );
     }
 }

@@ -1,8 +1,18 @@
 //! `tidegate serve`, `dev` and `resume`: their flags. What they do is in [`crate::app`].
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use clap::Args;
+
+use super::{
+    Command,
+    exit::{Done, Exit, Failure},
+    global::Cx,
+};
+use crate::{
+    app::{self, DevOptions},
+    config::Config,
+};
 
 /// Run the server
 #[derive(Debug, Clone, Args)]
@@ -41,7 +51,70 @@ pub struct ResumeArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Go without being asked
-    #[arg(short, long)]
-    pub yes: bool,
+}
+
+/// Fill an empty ledger from a directory file and make one token, for the first administrator
+#[derive(Debug, Clone, Args)]
+pub struct BootstrapArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// People, workloads and groups to begin with (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub directory: PathBuf,
+    /// Unique name of the person who gets the token
+    #[arg(long, value_name = "NAME")]
+    pub person: String,
+}
+
+const DEFAULT_CONFIG: &str = "/etc/tidegate/tidegate.toml";
+
+fn read(config: Option<PathBuf>) -> anyhow::Result<Config> {
+    Ok(Config::read(&config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))?)
+}
+
+/// Run a server command with all cores; gives any other command back.
+pub(super) fn start(command: Command, cx: &Cx) -> Result<Done, Command> {
+    let run = async |command| -> anyhow::Result<Option<String>> {
+        match command {
+            Command::Dev(args) => {
+                let json = cx.ui.style.json.is_some();
+                let DevArgs { port, data, database, config, tour } = args;
+                app::dev(DevOptions { json, port, data, database, config, tour }).await?;
+                Ok(None)
+            }
+            Command::Serve(args) => {
+                let config = read(args.config)?;
+                if args.check {
+                    return Ok(Some(app::check(&config).await?));
+                }
+                app::serve(&config).await?;
+                Ok(None)
+            }
+            Command::Bootstrap(args) => {
+                let token = app::bootstrap(&read(args.config)?, &args.directory, &args.person).await?;
+                Ok(Some(token.token.expose().to_owned()))
+            }
+            Command::Resume(args) => Ok(Some(app::resume(&read(args.config)?).await?)),
+            _ => Ok(None),
+        }
+    };
+    if !matches!(command, Command::Dev(_) | Command::Serve(_) | Command::Bootstrap(_) | Command::Resume(_)) {
+        return Err(command);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return Ok(Err(Failure::local(format!("the run-time could not be started: {e}")))),
+    };
+    let outcome = runtime.block_on(run(command));
+    runtime.shutdown_background();
+    Ok(match outcome {
+        Ok(text) => {
+            if let Some(text) = text {
+                let _ = writeln!(std::io::stdout(), "{text}");
+            }
+            Ok(Exit::Ok)
+        }
+        Err(error) => Err(Failure::local(format!("{error:#}"))),
+    })
 }

@@ -72,7 +72,8 @@ async fn grant(args: &ShowArgs, cx: &Cx) -> Done {
     // The log is a second thing to ask for: without the right to read it, the grant alone is shown.
     let query = [("grant", args.id.clone())];
     let events = cx.client()?.list(&["v1", "audit"], &query, 100).await.unwrap_or_default();
-    let entries: Vec<TimelineEntry> = events.into_iter().filter_map(|e| typed(e).ok().map(|(_, e)| entry(&e))).collect();
+    let entries: Vec<TimelineEntry> =
+        events.into_iter().filter_map(|e| typed(e).ok().map(|(_, e)| entry(&e))).collect();
     let trace = if args.trace {
         let path = ["v1", "requests", &g.request];
         cx.client()?.get_as::<RequestView>(&path).await.ok().and_then(|(_, r)| r.trace)

@@ -43,7 +43,6 @@ enum TargetsCommand {
     Kinds,
 }
 
-
 /// Run it.
 pub async fn run(args: TargetsArgs, cx: &Cx) -> Done {
     match args.command {

@@ -58,9 +58,12 @@ fn neutral(c: char) -> char {
         '\n' | '\t' | '\r' | '\u{2028}' | '\u{2029}' => ' ',
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
+        '\u{80}'..='\u{9f}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => '\u{fffd}',
         other => other,
     }
 }
@@ -175,7 +178,8 @@ mod tests {
 
     #[test]
     fn spans_and_instants_read_well() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m1s"), (1799, "29m"), (5400, "1h30m"), (90_000, "1d1h")] {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m1s"), (1799, "29m"), (5400, "1h30m"), (90_000, "1d1h")]
+        {
             assert_eq!(span(seconds), text);
         }
         let now: Timestamp = "2026-01-31T14:00:00Z".parse().unwrap();

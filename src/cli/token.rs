@@ -80,7 +80,8 @@ pub async fn run(args: TokenArgs, cx: &Cx) -> Done {
     let place = Place::new(args.out.as_deref(), args.reveal, cx)?;
     if let Some(id) = &args.client_id {
         let secret = client_secret(args.client_secret_file.as_deref())?;
-        let mut fields = vec![("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose())];
+        let mut fields =
+            vec![("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose())];
         fields.extend(args.scope.as_deref().map(|s| ("scope", s)));
         fields.extend(args.audience.as_deref().map(|a| ("resource", a)));
         let answer = cx.anonymous()?.form(&["oauth", "token"], &fields).await?;
@@ -132,10 +133,10 @@ impl Place {
 
 fn client_secret(path: Option<&Path>) -> Result<Secret, Failure> {
     let Some(path) = path else { return Err(Failure::usage("--client-secret-file is missing")) };
-    let text = if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
-    let text = text.map_err(|e| {
-        Failure::new(Exit::Login, format!("the secret could not be read from {}: {e}", path.display()))
-    })?;
+    let text =
+        if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text
+        .map_err(|e| Failure::new(Exit::Login, format!("the secret could not be read from {}: {e}", path.display())))?;
     let secret = Secret::new(text.trim().to_owned());
     if secret.expose().is_empty() {
         return Err(Failure::new(Exit::Login, format!("there is no secret in {}", path.display())));

@@ -38,7 +38,8 @@ pub fn needs(approvals: &ApprovalsView) -> String {
     if approvals.needed == 0 {
         return "no approval".to_owned();
     }
-    let from = if approvals.from.is_empty() { String::new() } else { format!(" from {}", names(&approvals.from, " or ")) };
+    let from =
+        if approvals.from.is_empty() { String::new() } else { format!(" from {}", names(&approvals.from, " or ")) };
     format!("{}{from} ({} so far)", count(approvals.needed, "approval"), approvals.have)
 }
 
@@ -59,8 +60,7 @@ pub fn reasons(reasons: &[Reason]) -> Vec<String> {
 /// What taking it back will mean.
 pub fn revocation(r: &RevocationView) -> String {
     let text = clean(&r.residual_window_text);
-    let window =
-        if text.is_empty() { format!("residual window {}", span(u64::from(r.residual_window))) } else { text };
+    let window = if text.is_empty() { format!("residual window {}", span(u64::from(r.residual_window))) } else { text };
     format!("{}: {}; {window}", clean(&r.entitlement), r.revocation_class.as_str())
 }
 
@@ -253,10 +253,9 @@ pub fn grants(ui: &Ui, list: &[GrantView]) -> String {
             (Some(_), None) => "applied",
             (None, None) => "requested",
         };
-        let state = g.end_reason.map_or_else(
-            || g.state.as_str().to_owned(),
-            |why| format!("{} ({})", g.state.as_str(), why.as_str()),
-        );
+        let state = g
+            .end_reason
+            .map_or_else(|| g.state.as_str().to_owned(), |why| format!("{} ({})", g.state.as_str(), why.as_str()));
         vec![g.id.clone(), g.holder.name.clone(), g.entitlement.clone(), g.target.clone(), state, end, proof.to_owned()]
     };
     ui.table(&["id", "holder", "access", "target", "state", "end", "proof"], list.iter().map(row).collect())
@@ -341,7 +340,8 @@ pub fn identities(ui: &Ui, list: &[IdentityView]) -> String {
 pub fn findings(list: &[crate::ports::connector::Finding]) -> String {
     let line = |f: &crate::ports::connector::Finding| {
         let mark = if f.ok { toned(Tone::Good, "✓") } else { toned(Tone::Bad, "✗") };
-        let fix = f.fix.as_deref().filter(|_| !f.ok).map_or_else(String::new, |fix| format!("\n    fix: {}", clean(fix)));
+        let fix =
+            f.fix.as_deref().filter(|_| !f.ok).map_or_else(String::new, |fix| format!("\n    fix: {}", clean(fix)));
         format!("{mark} {}: {}{fix}", clean(&f.name), clean(&f.detail))
     };
     list.iter().map(line).collect::<Vec<_>>().join("\n")

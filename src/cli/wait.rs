@@ -153,7 +153,13 @@ fn sentence(ui: &Ui, r: &RequestView) -> String {
                 .decisions
                 .iter()
                 .flatten()
-                .map(|d| if d.comment.is_empty() { clean(&d.approver.name) } else { format!("{} ({})", clean(&d.approver.name), clean(&d.comment)) })
+                .map(|d| {
+                    if d.comment.is_empty() {
+                        clean(&d.approver.name)
+                    } else {
+                        format!("{} ({})", clean(&d.approver.name), clean(&d.comment))
+                    }
+                })
                 .collect();
             let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
             format!("{}{by}", r.state.as_str())
@@ -189,7 +195,8 @@ fn spinner(ui: &Ui) -> Option<ProgressBar> {
         return None;
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     bar.set_style(style);
     bar.enable_steady_tick(Duration::from_millis(120));
     Some(bar)

@@ -12,7 +12,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{broker::Broker, domain::time::Timestamp, ports::notifier::Notifier, store::StoreError};
+use crate::{
+    broker::{Broker, BrokerError},
+    domain::time::Timestamp,
+    ports::notifier::Notifier,
+    store::StoreError,
+};
 
 pub use schedule::{BadSchedule, Schedule};
 
@@ -80,6 +85,16 @@ impl Workers {
                 tracing::error!(error = %error, "a worker panicked");
             }
         }
+    }
+
+    /// Do once what is due now: start, end, lapse. How many grants were looked at.
+    pub async fn round(&self) -> Result<usize, BrokerError> {
+        let mut looked_at = 0;
+        for target in self.broker.target_ids() {
+            looked_at += self.reap_due(&target).await?;
+        }
+        self.broker.lapse(100).await?;
+        Ok(looked_at)
     }
 
     fn closing(&self) -> &CancellationToken {

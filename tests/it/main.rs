@@ -12,9 +12,18 @@ mod connectors_postgres;
 mod connectors_ssh;
 #[cfg(feature = "failpoints")]
 mod connectors_token;
+#[cfg(feature = "failpoints")]
 mod http_access;
+#[cfg(feature = "failpoints")]
 mod http_app;
+#[cfg(feature = "failpoints")]
 mod http_events;
+#[cfg(feature = "failpoints")]
 mod http_oauth;
+#[cfg(feature = "failpoints")]
 mod http_requests;
 mod servers;
+#[cfg(feature = "failpoints")]
+mod story;
+#[cfg(feature = "failpoints")]
+mod world;

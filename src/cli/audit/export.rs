@@ -28,8 +28,7 @@ pub async fn run(args: ExportArgs, cx: &Cx) -> Done {
     let events = match &args.out {
         None => write(args.format, cx, &mut |line| cx.ui.raw(format!("{line}\n").as_bytes())).await?,
         Some(path) => {
-            let broken =
-                |e: std::io::Error| Failure::local(format!("{} could not be written: {e}", path.display()));
+            let broken = |e: std::io::Error| Failure::local(format!("{} could not be written: {e}", path.display()));
             let mut file = BufWriter::new(File::create(path).map_err(broken)?);
             let events = write(args.format, cx, &mut |line| writeln!(file, "{line}").map_err(broken)).await?;
             file.flush().map_err(broken)?;

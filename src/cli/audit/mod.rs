@@ -95,7 +95,6 @@ enum Format {
     Ocsf,
 }
 
-
 /// Run it.
 pub async fn run(args: AuditArgs, cx: &Cx) -> Done {
     match args.command {
@@ -109,11 +108,13 @@ pub async fn run(args: AuditArgs, cx: &Cx) -> Done {
 /// The event in a row of the log, and the bytes of its leaf, which must have the hash that the server says.
 fn leaf(row: &EventView) -> Result<(Event, String), Failure> {
     let unreadable = |why: String| {
-        Failure::local(format!("event {} of the log {why}", row.seq))
-            .next("use a `tidegate` of the server's version; if it is, the log was changed: tell whoever is responsible")
+        Failure::local(format!("event {} of the log {why}", row.seq)).next(
+            "use a `tidegate` of the server's version; if it is, the log was changed: tell whoever is responsible",
+        )
     };
-    let event: Event = serde::Deserialize::deserialize(&row.event)
-        .map_err(|e: serde_json::Error| unreadable(format!("is not understood: {}", super::text::clean(&e.to_string()))))?;
+    let event: Event = serde::Deserialize::deserialize(&row.event).map_err(|e: serde_json::Error| {
+        unreadable(format!("is not understood: {}", super::text::clean(&e.to_string())))
+    })?;
     let leaf = event.leaf();
     if crate::domain::merkle::leaf_hash(leaf.as_bytes()).to_string() != row.hash {
         return Err(unreadable("does not have the hash that the server says it has".to_owned()));

@@ -2,12 +2,12 @@
 
 use super::{ProveArgs, proof};
 use crate::{
+    broker::view::EventView,
     cli::{
         client::typed,
         exit::{Done, Exit, Failure},
         global::Cx,
     },
-    broker::view::EventView,
     domain::{
         export::verify_proof,
         id::{EventId, GrantId, RequestId},
@@ -46,9 +46,9 @@ pub async fn run(args: ProveArgs, cx: &Cx) -> Done {
         let line = serde_json::to_string(&proof).map_err(|e| Failure::local(e.to_string()))?;
         cx.ui.data(&line)?;
     }
-    cx.ui.note(&format!("{} proven; check them anywhere: tidegate audit verify FILE", super::super::text::count(
-        u32::try_from(events.len()).unwrap_or(u32::MAX),
-        "event",
-    )));
+    cx.ui.note(&format!(
+        "{} proven; check them anywhere: tidegate audit verify FILE",
+        super::super::text::count(u32::try_from(events.len()).unwrap_or(u32::MAX), "event",)
+    ));
     Ok(Exit::Ok)
 }

@@ -85,7 +85,8 @@ fn show(row: Value, cx: &Cx) -> Result<(), Failure> {
         text("at").map(|t| cx.ui.at(t)).unwrap_or_default(),
         toned(Tone::Strong, &clean(text("action").unwrap_or_default()))
     );
-    for part in ["actor", "subject", "request", "grant", "target"].into_iter().filter_map(|key| Some((key, text(key)?))) {
+    for part in ["actor", "subject", "request", "grant", "target"].into_iter().filter_map(|key| Some((key, text(key)?)))
+    {
         line += &format!("  {}={}", part.0, clean(part.1));
     }
     if let Some(details) = details {
