@@ -19,6 +19,8 @@ mod http_app;
 #[cfg(feature = "failpoints")]
 mod http_events;
 #[cfg(feature = "failpoints")]
+mod http_log;
+#[cfg(feature = "failpoints")]
 mod http_oauth;
 #[cfg(feature = "failpoints")]
 mod http_requests;
