@@ -204,6 +204,9 @@ impl Broker {
         }
         if approval.approve && tx.any_lock().await? {
             self.refuse_locked(tx, request).await?;
+            if let Some(lock) = tx.lock_on(approval.approver, "", "").await? {
+                return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
+            }
         }
         tx.insert_approval(approval).await?;
         let details = json!({

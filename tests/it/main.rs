@@ -24,8 +24,26 @@ mod http_log;
 mod http_oauth;
 #[cfg(feature = "failpoints")]
 mod http_requests;
+#[cfg(feature = "failpoints")]
+mod promises;
 mod servers;
 #[cfg(feature = "failpoints")]
 mod story;
+#[cfg(feature = "failpoints")]
+mod verbs_ask;
+#[cfg(feature = "failpoints")]
+mod verbs_decide;
+#[cfg(feature = "failpoints")]
+mod verbs_faults;
+#[cfg(feature = "failpoints")]
+mod verbs_grants;
+#[cfg(feature = "failpoints")]
+mod verbs_help;
+#[cfg(feature = "failpoints")]
+mod verbs_input;
+#[cfg(feature = "failpoints")]
+mod verbs_machine;
+#[cfg(feature = "failpoints")]
+mod verbs_reads;
 #[cfg(feature = "failpoints")]
 mod world;
