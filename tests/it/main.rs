@@ -17,9 +17,15 @@ mod crash_child;
 #[cfg(feature = "failpoints")]
 mod crash_matrix;
 mod http_access;
+#[cfg(feature = "failpoints")]
 mod http_app;
+#[cfg(feature = "failpoints")]
 mod http_events;
+#[cfg(feature = "failpoints")]
+mod http_log;
+#[cfg(feature = "failpoints")]
 mod http_oauth;
+#[cfg(feature = "failpoints")]
 mod http_requests;
 #[cfg(feature = "failpoints")]
 mod promises;
