@@ -116,10 +116,16 @@ impl TargetDirectory for Known {
     }
 }
 
-/// The name under which the audit log signs: the host and path of the issuer.
-fn log_origin(issuer: &str) -> String {
+/// The name under which the audit log signs: host and path of the issuer at the first start, and the same ever after.
+async fn log_origin(store: &Store, issuer: &str) -> anyhow::Result<String> {
+    const NAME: &str = "log_origin";
+    if let Some(origin) = store.meta(NAME).await? {
+        return Ok(origin);
+    }
     let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest).trim_end_matches('/');
-    format!("{bare}/audit")
+    let origin = format!("{bare}/audit");
+    store.remember(NAME, &origin).await?;
+    Ok(origin)
 }
 
 /// Open the ledger and put everything together.
@@ -158,7 +164,8 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
     let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
-    let checkpoints = checkpoint_signer(&keys_dir, &setup.issuer, setup.entropy.as_ref())?;
+    let origin = log_origin(&store, &setup.issuer).await?;
+    let checkpoints = checkpoint_signer(&keys_dir, &origin, setup.entropy.as_ref())?;
     let custody = Custody::establish(&store, &setup.data_dir).await?;
     let broker = Broker::new(Parts {
         store,
@@ -193,9 +200,9 @@ fn seed_files() -> Files {
     crate::policy::seed::files()
 }
 
-fn checkpoint_signer(keys: &Path, issuer: &str, entropy: &dyn Entropy) -> anyhow::Result<CheckpointKey> {
+fn checkpoint_signer(keys: &Path, origin: &str, entropy: &dyn Entropy) -> anyhow::Result<CheckpointKey> {
     let key = checkpoint_key(keys, entropy).context("cannot open the key of the audit log")?;
-    let verifier = VerifierKey::new(&log_origin(issuer), key.public()).context("the audit log has no usable name")?;
+    let verifier = VerifierKey::new(origin, key.public()).context("the audit log has no usable name")?;
     Ok(CheckpointKey { verifier, key: Box::new(key) })
 }
 

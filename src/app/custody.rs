@@ -31,7 +31,7 @@ impl Custody {
         };
         let doubt = match (remembered, marked) {
             (None, _) if size == 0 => {
-                set_fingerprint(store, &here).await?;
+                store.remember(FINGERPRINT, &here).await?;
                 None
             }
             (Some(there), _) if there != here => Some("the ledger was copied from another database".to_owned()),
@@ -64,7 +64,7 @@ impl Custody {
     /// An administrator says go: this is the ledger from now on.
     pub async fn settle(&self, store: &Store) -> anyhow::Result<()> {
         let here = store.fingerprint().await?;
-        set_fingerprint(store, &here).await?;
+        store.remember(FINGERPRINT, &here).await?;
         self.remember(store.audit_size().await?).context("cannot write the mark of the ledger")?;
         Ok(())
     }
@@ -72,15 +72,5 @@ impl Custody {
     /// Has somebody said go since?
     pub async fn settled_since(&self, store: &Store, data_dir: &Path) -> bool {
         Self::establish(store, data_dir).await.is_ok_and(|fresh| !fresh.observing())
-    }
-}
-
-async fn set_fingerprint(store: &Store, here: &str) -> anyhow::Result<()> {
-    loop {
-        let mut tx = store.begin().await?;
-        let written = tx.set_meta(FINGERPRINT, here).await;
-        if let Some(result) = tx.end(written).await {
-            return Ok(result?);
-        }
     }
 }

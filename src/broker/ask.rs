@@ -337,7 +337,8 @@ impl Broker {
         grants: &[Grant],
     ) -> Result<Recorded, BrokerError> {
         let cause = Cause::from(ctx);
-        if tx.any_lock().await? {
+        // New grants ask for kill switches with the very statement that makes them.
+        if grants.is_empty() && tx.any_lock().await? {
             self.refuse_locked(tx, request).await?;
         }
         if let Some((key, body_hash)) = &ask.idempotency
@@ -357,7 +358,7 @@ impl Broker {
         if request.state == RequestState::Approved {
             self.note_request(tx, &cause, "request.approved", request, json!({"by": "policy"})).await?;
         }
-        self.record_new_grants(tx, &cause, grants).await?;
+        self.record_new_grants(tx, &cause, request, grants).await?;
         Ok(Recorded::New)
     }
 
@@ -366,10 +367,14 @@ impl Broker {
         &self,
         tx: &mut Tx,
         cause: &Cause,
+        request: &Request,
         grants: &[Grant],
     ) -> Result<(), BrokerError> {
         for grant in grants {
-            tx.insert_grant(grant).await?;
+            if !tx.insert_grant(grant, request.requester).await? {
+                self.refuse_locked(tx, request).await?;
+                return Err(StoreError::Conflict.into());
+            }
             let (action, details) = match grant.state {
                 GrantState::Activating => ("grant.activating", json!({"not_after": grant.not_after})),
                 _ => ("grant.scheduled", json!({"start_at": grant.start_at, "duration": grant.ttl})),

@@ -15,7 +15,7 @@ use crate::{
         time::Ttl,
     },
     policy::PolicySet,
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What a recorded decision came to.
@@ -83,8 +83,10 @@ impl Broker {
             let prepared = self.prepared_grants(&policy, &request, &subject, &approval).await?;
             let mut tx = self.store.begin().await?;
             let outcome = self.record_decision(&mut tx, ctx, &request, &approval, prepared).await;
-            if let Some(result) = tx.end(outcome).await {
-                break result?;
+            match tx.end(outcome).await {
+                // Another approval came in between: prepare again, knowing of it.
+                None | Some(Err(BrokerError::Store(StoreError::Conflict))) => {}
+                Some(result) => break result?,
             }
         };
         metrics::counter!("tidegate_decisions_total", "outcome" => if approve { "approve" } else { "deny" })
@@ -223,11 +225,11 @@ impl Broker {
         }
         // Another approval came in between, so the grants were not prepared or have another duration: run again.
         if prepared.len() != request.entitlements.len() || prepared.iter().any(|g| g.ttl != ttl) {
-            return Err(crate::store::StoreError::Conflict.into());
+            return Err(StoreError::Conflict.into());
         }
         tx.decide_request(request.id, RequestState::Approved, ttl, ctx.now).await?;
         self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl})).await?;
-        self.record_new_grants(tx, &cause, &prepared).await?;
+        self.record_new_grants(tx, &cause, request, &prepared).await?;
         Ok(Counted { quorum, state: RequestState::Approved, ttl, grants: prepared })
     }
 }

@@ -57,6 +57,12 @@ impl Broker {
                 .await;
             return Err(fault.into());
         }
+        // It may have been ended while the target was being called, which would have opened it again.
+        let after = self.store.grant(id).await?;
+        if after.is_none_or(|g| g.state != GrantState::Active || g.end_reason.is_some()) {
+            self.end_by_name(&extended, &Cause::from(ctx)).await;
+            return Err(BrokerError::State("the grant was ended meanwhile".to_owned()));
+        }
         self.grant(ctx, id).await
     }
 

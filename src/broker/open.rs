@@ -183,8 +183,11 @@ impl Broker {
             match tx.end(written).await {
                 None => {}
                 Some(Ok(())) => break,
-                // Another worker has taken the row: it ends it by name.
-                Some(Err(BrokerError::Store(StoreError::Conflict))) => break,
+                // Another worker has taken the row for abandoned. Our call may have landed after it had verified.
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => {
+                    self.end_by_name(grant, cause).await;
+                    break;
+                }
                 Some(Err(other)) => return Err(other),
             }
         }
@@ -193,6 +196,20 @@ impl Broker {
         grant.last_error = Some(why.to_owned());
         self.due.notify_waiters();
         Ok(())
+    }
+
+    /// A call that opens came after the grant's end: end whatever it left, by name. The sweep finds what this misses.
+    pub(super) async fn end_by_name(&self, grant: &Grant, cause: &Cause) {
+        let Some(recipe) = &grant.recipe else { return };
+        let ended = self.revoke_and_verify(&grant.target, recipe).await;
+        tracing::warn!(grant = %grant.id, target = %grant.target, ended = ended.is_ok(), "opened after its end; ended by name");
+        let details = match ended {
+            Ok(evidence) => json!({"object": recipe.object, "why": "opened after its end", "evidence": evidence}),
+            Err(error) => json!({"object": recipe.object, "why": "opened after its end", "error": error}),
+        };
+        if let Err(error) = self.note_object(cause, "orphan.found", &grant.target, grant.id, details).await {
+            tracing::warn!(grant = %grant.id, error = %error, "could not be recorded");
+        }
     }
 
     /// A scheduled grant whose time has come: decide again with the facts of now, then open it.

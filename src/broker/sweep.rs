@@ -151,7 +151,7 @@ impl Broker {
         }
     }
 
-    async fn note_object(
+    pub(super) async fn note_object(
         &self,
         cause: &Cause,
         action: &str,

@@ -30,6 +30,8 @@ pub struct NewToken {
 
 /// Lifetime of a personal token when none is given.
 const DEFAULT_TTL: Ttl = Ttl::seconds_or_one(8 * 3600);
+/// Longest lifetime of a token that somebody makes for themselves.
+const LONGEST_OF_ONES_OWN: Ttl = Ttl::seconds_or_one(7 * 86_400);
 
 impl Broker {
     /// Make a personal token: for oneself, or, as an administrator, for another person.
@@ -58,8 +60,10 @@ impl Broker {
             ));
         }
         let ttl = ttl.unwrap_or(DEFAULT_TTL);
-        if ttl > self.settings.max_token_ttl {
-            return Err(BrokerError::invalid("duration", format!("at most {}", self.settings.max_token_ttl)));
+        // A token that leaked may not be made into one that lasts.
+        let most = if ctx.is_admin() { self.settings.max_token_ttl } else { LONGEST_OF_ONES_OWN };
+        if ttl > most {
+            return Err(BrokerError::invalid("duration", format!("at most {most}")));
         }
         let cause = Cause::from(ctx);
         let (token, secret) = self.make_token(subject.identity.id, TokenKind::Personal, &label, ctx.now, ttl)?;

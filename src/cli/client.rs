@@ -84,11 +84,6 @@ impl Client {
         &self.base
     }
 
-    /// Is there a token?
-    pub fn has_token(&self) -> bool {
-        self.token.is_some()
-    }
-
     /// GET a thing.
     pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
         self.json(Method::GET, path, query, Body::None, None).await
@@ -377,4 +372,4 @@ fn chain(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 #[path = "client_tests.rs"]
-mod tests;
+pub(crate) mod tests;

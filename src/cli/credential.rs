@@ -1,6 +1,6 @@
 //! A credential as the server hands it over, and the shapes that programs take it in. Prints and writes nothing itself.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -20,13 +20,14 @@ pub struct Credential {
     pub kind: String,
     /// When this copy stops working by itself.
     pub expires_at: String,
-    credential: Map<String, Value>,
+    #[serde(rename = "credential")]
+    fields: Map<String, Value>,
 }
 
 impl Credential {
     /// A field as text.
     pub fn field(&self, name: &str) -> Option<String> {
-        match self.credential.get(name)? {
+        match self.fields.get(name)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(n) => Some(n.to_string()),
             Value::Bool(b) => Some(b.to_string()),
@@ -52,12 +53,12 @@ impl Credential {
 
     /// Is it a key pair with a certificate?
     pub fn is_ssh(&self) -> bool {
-        self.credential.contains_key("private_key") && self.credential.contains_key("certificate")
+        self.fields.contains_key("private_key") && self.fields.contains_key("certificate")
     }
 
     /// Is it a login to PostgreSQL?
     pub fn is_postgres(&self) -> bool {
-        ["host", "username", "password"].iter().all(|f| self.credential.contains_key(*f))
+        ["host", "username", "password"].iter().all(|f| self.fields.contains_key(*f))
     }
 
     /// Facts about it, none secret.
@@ -92,7 +93,7 @@ impl Credential {
             return Err(Failure::usage("a key and a certificate do not fit into variables")
                 .next("use --out DIR for files, or --format json"));
         } else {
-            for name in self.credential.keys() {
+            for name in self.fields.keys() {
                 if let Some(value) = self.field(name) {
                     env.push((format!("TIDEGATE_{}", variable(name)), value));
                 }
@@ -103,7 +104,11 @@ impl Credential {
 
     /// The same as lines for a shell.
     pub fn env_lines(&self) -> Result<String, Failure> {
-        Ok(self.env()?.iter().map(|(name, value)| format!("export {name}={}\n", shell_word(value))).collect())
+        let mut lines = String::new();
+        for (name, value) in self.env()? {
+            let _ = writeln!(lines, "export {name}={}", shell_word(&value));
+        }
+        Ok(lines)
     }
 
     /// A line of a password file (PostgreSQL 15, §34.16).

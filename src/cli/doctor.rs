@@ -28,7 +28,7 @@ pub async fn run(cx: &Cx) -> Done {
             findings.append(&mut server(&client, cx.ui.now()).await);
         }
         Err(failure) => {
-            findings.push(finding("server address", false, failure.what, "correct --server or TIDEGATE_SERVER"))
+            findings.push(finding("server address", false, failure.what, "correct --server or TIDEGATE_SERVER"));
         }
     }
     findings.append(&mut token(cx).await);

@@ -39,18 +39,15 @@ pub fn completion(args: &CompletionArgs, ui: &Ui) -> Done {
 /// Manual pages.
 pub fn man(args: &ManArgs, ui: &Ui) -> Done {
     let command = Cli::command();
-    match &args.out {
-        Some(dir) => {
-            let broken = |e| Failure::local(format!("{} could not be written: {e}", dir.display()));
-            std::fs::create_dir_all(dir).map_err(broken)?;
-            clap_mangen::generate_to(command, dir).map_err(broken)?;
-            ui.note(&format!("written to {}; read one with: man {}/tidegate.1", dir.display(), dir.display()));
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page).map_err(|e| Failure::local(e.to_string()))?;
-            ui.raw(&page)?;
-        }
+    if let Some(dir) = &args.out {
+        let broken = |e| Failure::local(format!("{} could not be written: {e}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(broken)?;
+        clap_mangen::generate_to(command, dir).map_err(broken)?;
+        ui.note(&format!("written to {0}; read one with: man {0}/tidegate.1", dir.display()));
+    } else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page).map_err(|e| Failure::local(e.to_string()))?;
+        ui.raw(&page)?;
     }
     Ok(Exit::Ok)
 }

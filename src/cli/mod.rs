@@ -5,6 +5,8 @@ mod access;
 mod audit;
 pub mod audit_verify;
 mod client;
+#[cfg(test)]
+mod command_tests;
 mod credential;
 mod creds;
 mod decide;

@@ -1,6 +1,9 @@
 //! `tidegate policy`: test, lint, explain and compare a directory of policies, without a server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -157,10 +160,10 @@ async fn run_simulate(args: &ExplainArgs, cx: &Cx) -> Done {
         let groups: Vec<String> = s.approvers.iter().map(|g| clean(g)).collect();
         let mut text = format!("{}   (policy {})", view::verdict(s.verdict), clean(&s.policy_version));
         if s.approvals > 0 {
-            text += &format!("\n{} approvals from {}", s.approvals, groups.join(" or "));
+            let _ = write!(text, "\n{} approvals from {}", s.approvals, groups.join(" or "));
         }
         for line in view::conditions(&s.conditions).into_iter().chain(view::reasons(&s.reasons)) {
-            text += &format!("\n  {line}");
+            let _ = write!(text, "\n  {line}");
         }
         text
     })?;

@@ -104,6 +104,9 @@ fn options<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
             }
         };
         let mut does = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        if arg.is_required_set() && arg.get_long().is_some() {
+            does += " (required)";
+        }
         let choices: Vec<String> = arg
             .get_possible_values()
             .iter()

@@ -1,5 +1,7 @@
 //! `tidegate request`: show the plan, ask, send, and wait if that is wanted.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -141,20 +143,21 @@ async fn planned(body: &Value, cx: &Cx) -> Result<(Value, PlanView), Failure> {
 pub fn summary(ui: &Ui, r: &RequestView) -> String {
     let mut text = format!("{}  {}", text::clean(&r.id), super::output::state(r.state.as_str()));
     if r.state == RequestState::Pending {
-        text += &format!("  needs {}", view::needs(&r.approvals));
+        let _ = write!(text, "  needs {}", view::needs(&r.approvals));
         if let Some(at) = &r.lapses_at {
-            text += &format!("  lapses {}", ui.until(at));
+            let _ = write!(text, "  lapses {}", ui.until(at));
         }
     }
     for g in &r.grants {
-        text += &format!(
+        let _ = write!(
+            text,
             "\n{}  {}  {}",
             text::clean(&g.id),
             text::clean(&g.entitlement),
             super::output::state(g.state.as_str())
         );
         if let Some(at) = g.not_after.as_deref().filter(|_| !g.state.is_terminal()) {
-            text += &format!("  ends {}", ui.until(at));
+            let _ = write!(text, "  ends {}", ui.until(at));
         }
     }
     text

@@ -1,5 +1,7 @@
 //! `tidegate show`: everything about one request, grant or identity.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -46,13 +48,13 @@ async fn request(args: &ShowArgs, cx: &Cx) -> Done {
     cx.ui.show(&raw, || {
         let mut text = view::request(&cx.ui, &r);
         if args.trace {
-            text += &format!("\n\nPolicy {}", clean(&r.policy_version));
+            let _ = write!(text, "\n\nPolicy {}", clean(&r.policy_version));
             for line in view::reasons(r.trace.as_deref().unwrap_or_default()) {
-                text += &format!("\n  {line}");
+                let _ = write!(text, "\n  {line}");
             }
         }
         if let Some(timeline) = r.timeline.as_deref().filter(|t| !t.is_empty()) {
-            text += &format!("\n\n{}", view::timeline(&cx.ui, timeline));
+            let _ = write!(text, "\n\n{}", view::timeline(&cx.ui, timeline));
         }
         text
     })?;
@@ -83,10 +85,10 @@ async fn grant(args: &ShowArgs, cx: &Cx) -> Done {
     cx.ui.show(&raw, || {
         let mut text = view::grant(&cx.ui, &g);
         for line in view::reasons(trace.as_deref().unwrap_or_default()) {
-            text += &format!("\n  {line}");
+            let _ = write!(text, "\n  {line}");
         }
         if !entries.is_empty() {
-            text += &format!("\n\n{}", view::timeline(&cx.ui, &entries));
+            let _ = write!(text, "\n\n{}", view::timeline(&cx.ui, &entries));
         }
         text
     })?;

@@ -103,7 +103,7 @@ pub fn request(ui: &Ui, r: &RequestView) -> String {
         format!("{}, asked by {}", clean(&r.subject.name), clean(&r.requester.name))
     };
     let pending = r.state == RequestState::Pending;
-    let mut text = sheet(&[
+    let mut rows = vec![
         ("request", Some(clean(&r.id))),
         ("state", Some(state(r.state.as_str()))),
         ("for", Some(subject)),
@@ -116,25 +116,16 @@ pub fn request(ui: &Ui, r: &RequestView) -> String {
         ("lapses", r.lapses_at.as_deref().filter(|_| pending).map(|t| ui.until(t))),
         ("asked", Some(ui.until(&r.created_at))),
         ("decided", r.decided_at.as_deref().map(|t| ui.until(t))),
-    ]);
-    for line in r.revocation.iter().map(revocation) {
-        text += &format!("\nending     {line}");
-    }
+    ];
+    rows.extend(r.revocation.iter().map(|line| ("ending", Some(revocation(line)))));
     for d in r.decisions.iter().flatten() {
-        let yes = if d.approve { "approved" } else { "denied" };
-        let shorter = d.duration.map_or_else(String::new, |s| format!(" for {}", duration(s)));
+        let shorter = d.duration.map_or_else(String::new, |s| format!("for {}, ", duration(s)));
         let comment = if d.comment.is_empty() { String::new() } else { format!(": {}", clean(&d.comment)) };
-        text += &format!(
-            "\n{yes}{shorter} by {} ({}) {}{comment}",
-            clean(&d.approver.name),
-            clean(&d.via),
-            ui.until(&d.at)
-        );
+        let who = format!("by {} ({}), {shorter}{}{comment}", clean(&d.approver.name), clean(&d.via), ui.until(&d.at));
+        rows.push((if d.approve { "approved" } else { "denied" }, Some(who)));
     }
-    for g in &r.grants {
-        text += &format!("\ngrant      {}", grant_line(ui, g));
-    }
-    text
+    rows.extend(r.grants.iter().map(|g| ("grant", Some(grant_line(ui, g)))));
+    sheet(&rows)
 }
 
 /// A grant in full, with requested, applied and verified.

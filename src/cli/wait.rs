@@ -15,7 +15,7 @@ use super::{
     view,
 };
 use crate::{
-    broker::view::{GrantView, RequestView},
+    broker::view::{ApprovalView, GrantView, RequestView},
     domain::{grant::GrantState, request::RequestState, time::Ttl},
 };
 
@@ -113,7 +113,10 @@ impl Watch<'_> {
     fn tell(&mut self, raw: &Value, request: &RequestView) -> Result<(), Failure> {
         let mut changes = Vec::new();
         let votes = format!("{} {}/{}", request.state.as_str(), request.approvals.have, request.approvals.needed);
-        if self.seen.insert(request.id.clone(), votes.clone()).as_ref() != Some(&votes) {
+        let known = self.seen.insert(request.id.clone(), votes.clone());
+        // Whoever has just asked was told already what is needed.
+        let told = known.is_none() && !self.lines && request.state == RequestState::Pending;
+        if known.as_ref() != Some(&votes) && !told {
             changes.push((sentence(&self.cx.ui, request), raw.clone()));
         }
         for (g, raw) in request.grants.iter().zip(raw.get("grants").and_then(Value::as_array).into_iter().flatten()) {
@@ -133,38 +136,24 @@ impl Watch<'_> {
             }
         }
         if let Some(bar) = &self.bar {
-            bar.set_message(match request.state {
-                RequestState::Pending => "waiting for approval...",
-                _ => "waiting for the access to be there...",
-            });
+            let pending = request.state == RequestState::Pending;
+            bar.set_message(if pending { "waiting for approval..." } else { "waiting for the access to be there..." });
         }
         Ok(())
     }
 }
 
 fn sentence(ui: &Ui, r: &RequestView) -> String {
-    match r.state {
-        RequestState::Pending => {
-            let lapses = r.lapses_at.as_deref().map_or_else(String::new, |t| format!(", lapses {}", ui.until(t)));
-            format!("pending: needs {}{lapses}", view::needs(&r.approvals))
-        }
-        _ => {
-            let by: Vec<String> = r
-                .decisions
-                .iter()
-                .flatten()
-                .map(|d| {
-                    if d.comment.is_empty() {
-                        clean(&d.approver.name)
-                    } else {
-                        format!("{} ({})", clean(&d.approver.name), clean(&d.comment))
-                    }
-                })
-                .collect();
-            let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
-            format!("{}{by}", r.state.as_str())
-        }
+    if r.state == RequestState::Pending {
+        let lapses = r.lapses_at.as_deref().map_or_else(String::new, |t| format!(", lapses {}", ui.until(t)));
+        return format!("pending: needs {}{lapses}", view::needs(&r.approvals));
     }
+    let voice = |d: &ApprovalView| match d.comment.as_str() {
+        "" => clean(&d.approver.name),
+        comment => format!("{} ({})", clean(&d.approver.name), clean(comment)),
+    };
+    let by: Vec<String> = r.decisions.iter().flatten().map(voice).collect();
+    if by.is_empty() { r.state.as_str().to_owned() } else { format!("{} by {}", r.state.as_str(), by.join(", ")) }
 }
 
 /// How it ended; `None` while it has not.
@@ -221,7 +210,7 @@ pub async fn until_ended(id: &str, cx: &Cx) -> Result<(Value, GrantView), Failur
             pause = (pause * 3 / 2).min(Duration::from_secs(2));
         }
     };
-    let bound = cx.global.timeout.map_or(Duration::from_secs(120), Ttl::as_std);
+    let bound = cx.global.timeout.map_or(Duration::from_mins(2), Ttl::as_std);
     tokio::time::timeout(bound, look).await.unwrap_or_else(|_| {
         Err(Failure::new(Exit::Expired, "it was not verified in time")
             .kept("The server goes on ending it.")

@@ -1,5 +1,7 @@
 //! `tidegate whoami` and `tidegate status`: who I am, what I hold, what waits.
 
+use std::fmt::Write as _;
+
 use super::{
     client::typed,
     exit::{Done, Exit},
@@ -15,7 +17,7 @@ pub async fn whoami(cx: &Cx) -> Done {
     cx.ui.show(&raw, || {
         let mut text = view::identity(&me.identity, &cx.ui);
         if !me.roles.is_empty() {
-            text += &format!("\nroles {}", me.roles.iter().map(|r| clean(r)).collect::<Vec<_>>().join(", "));
+            let _ = write!(text, "\nroles {}", me.roles.iter().map(|r| clean(r)).collect::<Vec<_>>().join(", "));
         }
         text
     })?;
@@ -38,8 +40,8 @@ pub async fn status(cx: &Cx) -> Done {
     let (mine, theirs) = (read(mine)?, read(theirs)?);
     cx.ui.show(&value, || {
         let mut text = format!("{} at {}\n", clean(&me.identity.name), clean(client.server()));
-        text += &format!("\nI hold\n{}\n", view::grants(&cx.ui, &me.grants));
-        text += &format!("\nI asked for\n{}\n", view::requests(&cx.ui, &mine));
+        let _ = write!(text, "\nI hold\n{}\n", view::grants(&cx.ui, &me.grants));
+        let _ = write!(text, "\nI asked for\n{}\n", view::requests(&cx.ui, &mine));
         let theirs = if theirs.is_empty() { "nothing".to_owned() } else { view::requests(&cx.ui, &theirs) };
         text + &format!("\nWaits for me\n{theirs}")
     })?;

@@ -178,32 +178,38 @@ impl Store {
 }
 
 impl Tx {
-    /// Keep a new grant.
-    pub async fn insert_grant(&mut self, g: &Grant) -> Result<(), StoreError> {
+    /// Keep a new grant, unless a kill switch falls on it or on who asked: then false, and nothing is written.
+    pub async fn insert_grant(&mut self, g: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
         const SQL: &str = "INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, \
                            not_after, parameters, recipe, attempts, claims, max_claims, due_at, epoch, \
                            correlation_id, created_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16)";
-        self.execute_one(
-            query(SQL)
-                .bind(g.id.to_string())
-                .bind(g.request.to_string())
-                .bind(g.holder.to_string())
-                .bind(g.entitlement.to_string())
-                .bind(g.target.to_string())
-                .bind(g.state.as_str())
-                .bind(i64::from(g.ttl.seconds()))
-                .bind(g.start_at.map(Timestamp::micros))
-                .bind(g.not_after.map(Timestamp::micros))
-                .bind(g.parameters.to_string())
-                .bind(g.recipe.as_ref().map(to_json))
-                .bind(g.max_claims.map(i64::from))
-                .bind(g.due_at.map(Timestamp::micros))
-                .bind(g.epoch)
-                .bind(g.correlation.to_string())
-                .bind(g.created_at.micros()),
-        )
-        .await
+                           SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16 \
+                           WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
+                           (kind = 'identity' AND (value = $3 OR value = $17)) \
+                           OR (kind = 'target' AND value = $5) OR (kind = 'entitlement' AND value = $4)))";
+        let written = self
+            .execute(
+                query(SQL)
+                    .bind(g.id.to_string())
+                    .bind(g.request.to_string())
+                    .bind(g.holder.to_string())
+                    .bind(g.entitlement.to_string())
+                    .bind(g.target.to_string())
+                    .bind(g.state.as_str())
+                    .bind(i64::from(g.ttl.seconds()))
+                    .bind(g.start_at.map(Timestamp::micros))
+                    .bind(g.not_after.map(Timestamp::micros))
+                    .bind(g.parameters.to_string())
+                    .bind(g.recipe.as_ref().map(to_json))
+                    .bind(g.max_claims.map(i64::from))
+                    .bind(g.due_at.map(Timestamp::micros))
+                    .bind(g.epoch)
+                    .bind(g.correlation.to_string())
+                    .bind(g.created_at.micros())
+                    .bind(requester.to_string()),
+            )
+            .await?;
+        Ok(written == 1)
     }
 
     /// `scheduled → activating`: the intent is durable from the commit on.

@@ -14,6 +14,17 @@ impl Store {
         row.map(|row| Reader::new("meta", &row).text("value")).transpose()
     }
 
+    /// Set a fact, in a change of its own.
+    pub async fn remember(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        loop {
+            let mut tx = self.begin().await?;
+            let written = tx.set_meta(name, value).await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
+    }
+
     /// What identifies this very database: a restored copy on another server answers something else.
     pub async fn fingerprint(&self) -> Result<String, StoreError> {
         const POSTGRES: &str = "SELECT CAST((SELECT oid FROM pg_database WHERE datname = current_database()) AS TEXT) \

@@ -12,6 +12,11 @@ mod connectors_postgres;
 mod connectors_ssh;
 #[cfg(feature = "failpoints")]
 mod connectors_token;
+mod http_access;
+mod http_app;
+mod http_events;
+mod http_oauth;
+mod http_requests;
 mod servers;
 #[cfg(feature = "failpoints")]
 mod story;

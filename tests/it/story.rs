@@ -2,7 +2,10 @@
 
 use tidegate::domain::grant::GrantState;
 
-use crate::{on_both, world::{Db, World}};
+use crate::{
+    on_both,
+    world::{Db, World},
+};
 
 async fn a_grant_opens_ends_and_is_verified(db: Db) {
     let world = World::on(db).await;

@@ -1,6 +1,6 @@
 //! `tidegate audit tail`: the newest events, and those that come.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use serde_json::Value;
 
@@ -37,7 +37,10 @@ pub async fn run(args: TailArgs, cx: &Cx) -> Done {
         show(row, cx)?;
     }
     let mut lost = false;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Ok);
+    }
+    loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         match client.page(&["v1", "audit"], &query, after.as_deref(), 200).await {
             Ok((rows, _)) => {
@@ -56,7 +59,6 @@ pub async fn run(args: TailArgs, cx: &Cx) -> Done {
             Err(failure) => return Err(failure),
         }
     }
-    Ok(Exit::Ok)
 }
 
 /// Where to begin so that not the whole log is read for its last lines: a cursor is the last sequence number seen. From
@@ -87,10 +89,10 @@ fn show(row: Value, cx: &Cx) -> Result<(), Failure> {
     );
     for part in ["actor", "subject", "request", "grant", "target"].into_iter().filter_map(|key| Some((key, text(key)?)))
     {
-        line += &format!("  {}={}", part.0, clean(part.1));
+        let _ = write!(line, "  {}={}", part.0, clean(part.1));
     }
     if let Some(details) = details {
-        line += &format!("  {}", toned(Tone::Dim, &clean(&details.to_string())));
+        let _ = write!(line, "  {}", toned(Tone::Dim, &clean(&details.to_string())));
     }
     cx.ui.data(&line)
 }

@@ -11,7 +11,11 @@ use utoipa::{
     },
 };
 
-use super::problem::{Kind, ProblemDocument};
+use super::{
+    problem::{Kind, ProblemDocument},
+    v1::requests::list::RoleInput,
+};
+use crate::edge::oauth::ErrorDocument;
 
 /// Title, tags, schemes.
 #[derive(OpenApi)]
@@ -23,7 +27,7 @@ use super::problem::{Kind, ProblemDocument};
             are `{\"items\": […], \"next\": cursor or null}`; pass `next` as `after` to go on. Refusals are RFC 9457 \
             problems with stable types. What you may not see is 404. Every answer has an `X-Request-Id`.",
     ),
-    components(schemas(ProblemDocument, crate::edge::oauth::ErrorDocument)),
+    components(schemas(ProblemDocument, ErrorDocument, RoleInput)),
     modifiers(&SignIn),
     security(("bearer" = []), ("workload" = [])),
     tags(

@@ -78,15 +78,15 @@ mod tests {
         Ok(client.map(|c| (c.id, c.secret.expose().to_owned())))
     }
 
-    fn pair(id: &str, secret: &str) -> Option<(String, String)> {
-        Some((id.to_owned(), secret.to_owned()))
+    fn pair(id: &str, secret: &str) -> (String, String) {
+        (id.to_owned(), secret.to_owned())
     }
 
     #[test]
     fn a_client_shows_its_secret_in_one_of_two_ways() {
         let basic = format!("Basic {}", STANDARD.encode("deploy%2Dbot:tgs_x"));
-        assert_eq!(read("", Some(&basic)), Ok(pair("deploy-bot", "tgs_x")));
-        assert_eq!(read("client_id=a&client_secret=b", None), Ok(pair("a", "b")));
+        assert_eq!(read("", Some(&basic)), Ok(Some(pair("deploy-bot", "tgs_x"))));
+        assert_eq!(read("client_id=a&client_secret=b", None), Ok(Some(pair("a", "b"))));
         assert_eq!(read("grant_type=x", None), Ok(None));
         assert_eq!(read("", Some("Bearer x")), Ok(None));
         assert_eq!(read("client_id=a&client_secret=b", Some(&basic)), Err(()));

@@ -18,7 +18,7 @@ use crate::{
 /// Who, what, when.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"identity": "ana", "entitlement": "orders-db-read", "duration": "1h", "ticket": "INC-1042"}))]
+#[schema(example = json!({"identity": "ana", "entitlement": "tokens:orders-read", "duration": "1h", "ticket": "INC-1042"}))]
 pub struct Simulation {
     /// Id or unique name; the caller if missing. Others for administrators and auditors only.
     #[serde(default)]

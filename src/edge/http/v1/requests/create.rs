@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "entitlements": ["orders-db-read"], "duration": "1h", "reason": "Customer 4711 cannot check out", "ticket": "INC-1042"
+    "entitlements": ["tokens:orders-read"], "duration": "1h", "reason": "Customer 4711 cannot check out", "ticket": "INC-1042"
 }))]
 pub struct NewRequest {
     /// Names of entitlements, at least one.
@@ -112,7 +112,7 @@ pub async fn handler(
 #[allow(dead_code, reason = "documents an answer of two shapes")]
 enum Answer {
     #[schema(title = "The request that the first call made")]
-    Repeated(RequestView),
+    Repeated(Box<RequestView>),
     #[schema(title = "What would happen")]
     Planned(PlanView),
 }
@@ -120,7 +120,10 @@ enum Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::http::{body::parse, problem::Kind};
+    use crate::{
+        domain::time::Ttl,
+        edge::http::{body::parse, problem::Kind},
+    };
 
     fn ask(text: &str) -> Result<Ask, Problem> {
         parse::<NewRequest>(text.as_bytes()).and_then(|body| body.ask(None))
@@ -133,7 +136,7 @@ mod tests {
                 "on_behalf_of":"bob","emergency":true,"dry_run":true}"#,
         )
         .unwrap();
-        assert_eq!(ask.duration.map(|d| d.seconds()), Some(5400));
+        assert_eq!(ask.duration.map(Ttl::seconds), Some(5400));
         assert_eq!(ask.start_at.map(|t| t.to_string()).as_deref(), Some("2026-01-31T14:00:00Z"));
         assert!(ask.emergency && ask.dry_run);
         assert_eq!(

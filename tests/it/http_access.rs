@@ -1,0 +1,223 @@
+//! Who gets in, and what is refused before anything is looked at: every operation of the OpenAPI document is called.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use tidegate::edge::http::{Limits, Rate, openapi};
+
+use crate::http_app::{App, anonymous, open};
+
+/// Operations that need no token. This list only shrinks.
+const PUBLIC: [&str; 9] = [
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
+    "GET /healthz",
+    "GET /jwks",
+    "GET /metrics",
+    "GET /openapi.json",
+    "GET /published/{target}/{name}",
+    "GET /readyz",
+    // authenticates the client itself; see http_oauth
+    "POST /oauth/token",
+];
+
+const NO_ONE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+/// Method, path template, and a path with ids of nothing.
+fn operations() -> Vec<(String, String, String)> {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let mut found = Vec::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let prefix = if template.contains("/requests/") {
+                "req"
+            } else if template.contains("/grants/") {
+                "grt"
+            } else if template.contains("/locks/") {
+                "lck"
+            } else {
+                "idn"
+            };
+            let path = template
+                .replace("{id}", &format!("{prefix}_{NO_ONE}"))
+                .replace("{event}", &format!("evt_{NO_ONE}"))
+                .replace("{target}", "nothing")
+                .replace("{name}", "nothing");
+            found.push((method.to_uppercase(), template.clone(), path));
+        }
+    }
+    assert!(found.len() >= 40, "{}", found.len());
+    found
+}
+
+#[tokio::test]
+async fn every_operation_wants_a_token_except_the_public_ones() {
+    let app = App::start().await;
+    for (method, template, path) in operations() {
+        let name = format!("{method} {template}");
+        let answer = app.answer(anonymous(&method, &path)).await;
+        if PUBLIC.contains(&name.as_str()) {
+            assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{name}");
+            continue;
+        }
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{name}: {}", answer.body);
+        assert!(!answer.header("www-authenticate").is_empty(), "{name}");
+        for token in ["nonsense", "tgp_0123456789012345678901234567890123456789012deadbeef", "eyJhbGciOiJub25lIn0.e30."]
+        {
+            let mut request = anonymous(&method, &path);
+            request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+            assert_eq!(app.answer(request).await.status, StatusCode::UNAUTHORIZED, "{name} with {token}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_404_even_for_administrators() {
+    let app = App::start().await;
+    for (method, template, path) in operations() {
+        if !template.starts_with("/v1/") || !template.contains('{') {
+            continue;
+        }
+        let body = if template.ends_with("/extend") {
+            json!({"duration": "5m", "reason": "more"})
+        } else if template.ends_with("/revoke") || template.ends_with("/attest") {
+            json!({"reason": "because of the test"})
+        } else if template.ends_with("/deny") {
+            json!({"comment": "no"})
+        } else {
+            json!({})
+        };
+        let body = (method != "GET" && method != "DELETE" && !template.ends_with("/credential")).then_some(body);
+        let method: Method = method.parse().unwrap();
+        for path in [path.clone(), path.replace(NO_ONE, "x"), path.replace(NO_ONE, "%FF")] {
+            let answer = app.call("eve", method.clone(), &path, &[], body.clone()).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.body);
+            assert_eq!(answer.problem(), "not-found", "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods_are_problems() {
+    let app = App::start().await;
+    let nowhere = app.answer(anonymous("GET", "/v1/nothing")).await;
+    assert_eq!((nowhere.status.as_u16(), nowhere.problem()), (404, "unknown-route"));
+    let wrong = app.answer(anonymous("PUT", "/v1/requests")).await;
+    assert_eq!((wrong.status.as_u16(), wrong.problem()), (405, "method-not-allowed"));
+    assert!(wrong.header("allow").contains("POST"), "{:?}", wrong.headers);
+    assert_eq!(wrong.header("content-type"), "application/problem+json");
+    assert_eq!(wrong.text("instance"), wrong.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn every_answer_has_an_id_and_is_not_cached_or_sniffed() {
+    let app = App::start().await;
+    let answer = app.get("ana", "/v1/me").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("x-request-id").starts_with("cor_"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}
+
+#[tokio::test]
+async fn bodies_have_a_type_a_size_and_known_fields() {
+    let app = App::start().await;
+    let send = |content_type: &'static str, body: Vec<u8>| {
+        let request = Request::post("/v1/requests")
+            .header(header::AUTHORIZATION, app.bearer("ana"))
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(body))
+            .unwrap();
+        app.answer(request)
+    };
+    let good = br#"{"entitlements":["tokens:orders-read"],"reason":"look at an order","dry_run":true}"#.to_vec();
+    assert_eq!(send("application/json", good.clone()).await.status, 200);
+    let answer = send("text/plain", good).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (415, "unsupported-media-type"));
+    let answer = send("application/json", vec![b' '; 64 * 1024 + 1]).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (413, "body-too-large"));
+    let answer = send("application/json", b"{\"reason\": }".to_vec()).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (400, "invalid-json"));
+    assert!(answer.text("detail").contains("line 1 column 12"));
+    let answer = send("application/json", "[".repeat(60_000).into_bytes()).await;
+    assert_eq!(answer.status, 400);
+    let answer = send("application/json", br#"{"entitlements":[],"reason":"x","admin":true}"#.to_vec()).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (400, "invalid-input"));
+    assert!(answer.text("detail").contains("admin"));
+}
+
+#[tokio::test]
+async fn parameters_have_bounds() {
+    let app = App::start().await;
+    for query in
+        ["limit=0", "limit=201", "limit=-1", "limit=x", "after=", "colour=red", "state=lost", "limit=1&limit=2"]
+    {
+        let answer = app.get("ana", &format!("/v1/requests?{query}")).await;
+        assert_eq!((answer.status.as_u16(), answer.problem()), (400, "invalid-input"), "{query}: {}", answer.body);
+    }
+    for path in ["/v1/requests?limit=200&role=approver", "/v1/grants?live=true&holder=me", "/v1/identities?limit=1"] {
+        let answer = app.get("ana", path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.body["items"].is_array() && answer.body.get("next").is_some(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_calls_too_often_is_told_when_to_come_again() {
+    let app = App::with(Limits { per_identity: Some(Rate::new(1, 2)), ..open() }).await;
+    assert_eq!(app.get("ana", "/v1/me").await.status, 200);
+    assert_eq!(app.get("ana", "/v1/me").await.status, 200);
+    let answer = app.get("ana", "/v1/me").await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (429, "rate-limited"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(app.get("ben", "/v1/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn guessing_tokens_is_slowed_down_by_address() {
+    let app = App::with(Limits { per_address: Some(Rate::new(1, 3)), ..open() }).await;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(app.answer(anonymous("GET", "/v1/me")).await.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 429]);
+    assert_eq!(app.get("ana", "/v1/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_house_still_answers_its_operators() {
+    let app = App::with(Limits { in_flight: 0, ..open() }).await;
+    let answer = app.get("ana", "/v1/me").await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (503, "overloaded"));
+    assert!(!answer.header("retry-after").is_empty());
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(app.answer(anonymous("GET", path)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_given_up() {
+    let app = App::with(Limits { body_time: Duration::from_millis(20), ..open() }).await;
+    let never = Body::from_stream(futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let request = Request::post("/v1/requests")
+        .header(header::AUTHORIZATION, app.bearer("ana"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(never)
+        .unwrap();
+    let answer = app.answer(request).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (408, "slow-body"));
+}
+
+#[tokio::test]
+async fn a_closing_broker_says_so() {
+    let app = App::start().await;
+    app.broker.closing().cancel();
+    let body = json!({"entitlements": ["tokens:orders-read"], "reason": "look at an order"});
+    let answer = app.post("ana", "/v1/requests", body).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (503, "closing"));
+    let readiness = app.answer(anonymous("GET", "/readyz")).await;
+    assert_eq!((readiness.status.as_u16(), &readiness.body["ready"]), (503, &Value::Bool(false)));
+    assert_eq!(app.answer(anonymous("GET", "/healthz")).await.status, 200);
+}
