@@ -3,50 +3,28 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 
 mod architecture;
-#[cfg(feature = "failpoints")]
 mod connectors;
-#[cfg(feature = "failpoints")]
 mod connectors_directory;
 mod connectors_postgres;
-#[cfg(feature = "failpoints")]
 mod connectors_ssh;
-#[cfg(feature = "failpoints")]
 mod connectors_token;
-#[cfg(feature = "failpoints")]
 mod crash_child;
-#[cfg(feature = "failpoints")]
 mod crash_matrix;
 mod http_access;
-#[cfg(feature = "failpoints")]
 mod http_app;
-#[cfg(feature = "failpoints")]
 mod http_events;
-#[cfg(feature = "failpoints")]
 mod http_log;
-#[cfg(feature = "failpoints")]
 mod http_oauth;
-#[cfg(feature = "failpoints")]
 mod http_requests;
-#[cfg(feature = "failpoints")]
 mod promises;
 mod servers;
-#[cfg(feature = "failpoints")]
 mod story;
-#[cfg(feature = "failpoints")]
 mod verbs_ask;
-#[cfg(feature = "failpoints")]
 mod verbs_decide;
-#[cfg(feature = "failpoints")]
 mod verbs_faults;
-#[cfg(feature = "failpoints")]
 mod verbs_grants;
-#[cfg(feature = "failpoints")]
 mod verbs_help;
-#[cfg(feature = "failpoints")]
 mod verbs_input;
-#[cfg(feature = "failpoints")]
 mod verbs_machine;
-#[cfg(feature = "failpoints")]
 mod verbs_reads;
-#[cfg(feature = "failpoints")]
 mod world;
