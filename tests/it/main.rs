@@ -19,6 +19,8 @@ mod http_oauth;
 mod http_requests;
 #[cfg(feature = "failpoints")]
 mod promises;
+#[cfg(feature = "failpoints")]
+mod promises_later;
 mod servers;
 #[cfg(feature = "failpoints")]
 mod story;
