@@ -32,6 +32,10 @@ impl Broker {
 
     /// Let pending requests lapse whose time has run out; how many did.
     pub async fn lapse(&self, limit: u32) -> Result<usize, BrokerError> {
+        // A copy would tell people things that did not happen.
+        if self.is_observing() {
+            return Ok(0);
+        }
         let now = self.now();
         let mut lapsed = 0;
         for id in self.store.lapsed_requests(now, limit).await? {

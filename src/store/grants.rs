@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Page, Store, StoreError, Tx,
-    row::{Reader, to_json},
+    row::{Reader, readable, to_json},
 };
 use crate::domain::{
     grant::{Claim, EndReason, Grant, GrantState, Recipe},
@@ -116,7 +116,7 @@ impl Store {
             .bind(request.to_string())
             .fetch_all(&self.inner.readers)
             .await?;
-        rows.iter().map(grant).collect()
+        Ok(readable(&rows, grant))
     }
 
     /// Grants, newest first, before the cursor.

@@ -18,6 +18,8 @@ mod http_log;
 mod http_oauth;
 mod http_requests;
 mod promises;
+#[cfg(feature = "failpoints")]
+mod promises_later;
 mod servers;
 mod story;
 mod verbs_ask;

@@ -84,23 +84,9 @@ async fn eligibility_is_decided_again_at_the_start(db: Db) {
     does_not_start_after(db, async |world| leaves_groups(world, "ana").await, EndReason::Revoked).await;
     let leave = async |world: &World| sql(world, "UPDATE identities SET active = 0 WHERE name = 'ana'").await;
     does_not_start_after(db, leave, EndReason::Offboarded).await;
-    let lock = async |world: &World| {
-        sql(
-            world,
-            "INSERT INTO locks (id, kind, value, reason, actor_id, created_at) \
-             VALUES ('lck_01', 'target', 'dev-directory', 'x', 'y', 0)",
-        )
-        .await;
-    };
     // Set past the verb, which would have ended it at once.
-    let world = World::on(db).await;
-    let ask = Ask { start_at: Some(world.now().plus(ttl(3600))), ..want(READERS, 600) };
-    let grant = world.ask("ana", ask).await.unwrap().grants.remove(0);
-    lock(&world).await;
-    world.advance(3601);
-    let _ = world.workers.round().await;
-    assert_ne!(world.state(&grant.id).await, GrantState::Active);
-    assert_eq!(world.faults(DIRECTORY).calls(Call::Activate), 0);
+    let lock = async |world: &World| lock_by_sql(world, "target", "dev-directory").await;
+    does_not_start_after(db, lock, EndReason::Locked).await;
 }
 
 async fn a_contract_that_ends_bounds_what_starts_later(db: Db) {

@@ -14,7 +14,7 @@ use tidegate::{
     domain::{
         audit::Event,
         grant::GrantState,
-        id::{GrantId, IdentityId, RequestId},
+        id::{GrantId, IdentityId, LockId, RequestId},
         identity::IdentityKind,
         request::RequestState,
         time::Ttl,
@@ -113,6 +113,17 @@ pub async fn person(world: &World, name: &str, groups: &[&str]) -> IdentityId {
             return new.id;
         }
     }
+}
+
+/// A kill switch that fell while another broker was in the middle of something: nothing is ended by it here.
+pub async fn lock_by_sql(world: &World, kind: &str, value: &str) {
+    let lock = LockId::new(world.broker.entropy().ulid(world.now()).unwrap());
+    let eve = world.who("eve").await.actor_id();
+    let text = format!(
+        "INSERT INTO locks (id, kind, value, reason, actor_id, created_at) \
+         VALUES ('{lock}', '{kind}', '{value}', 'incident', '{eve}', 0)"
+    );
+    sql(world, &text).await;
 }
 
 /// Take somebody out of all groups, as the source of truth would.

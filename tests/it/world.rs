@@ -129,6 +129,28 @@ impl World {
         plan.compose(Arc::clone(&self._home), self.database.clone(), Arc::clone(&self.clock)).await
     }
 
+    /// A broker on a copy of this ledger with a data directory of its own: a restored backup, a cloned node. This
+    /// world's broker is closed for it.
+    pub async fn copied(&self, plan: Plan) -> Self {
+        self.broker.close(Duration::from_secs(5)).await;
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let database = if plan.db == Db::Sqlite {
+            std::fs::copy(self._home.path().join("ledger.db"), home.path().join("ledger.db")).unwrap();
+            Options::sqlite(&home.path().join("ledger.db"))
+        } else {
+            let url = ledger_url().await;
+            let name = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+            let (from, to) = (name(&self.database.url), name(&url));
+            let server = servers::postgres::shared();
+            server.run("postgres", &format!("DROP DATABASE {to}")).await;
+            let stop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+            server.run("postgres", &format!("{stop} = '{from}'")).await;
+            server.run("postgres", &format!("CREATE DATABASE {to} TEMPLATE {from}")).await;
+            Options::new(url)
+        };
+        plan.compose(home, database, Arc::clone(&self.clock)).await
+    }
+
     pub fn store(&self) -> &Store {
         self.broker.store()
     }
