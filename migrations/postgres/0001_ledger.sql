@@ -156,7 +156,7 @@ CREATE INDEX grants_request ON grants (request_id);
 CREATE INDEX grants_live_holder ON grants (holder_id) WHERE state NOT IN ('ended', 'failed');
 CREATE INDEX grants_holder ON grants (holder_id, id);
 CREATE INDEX grants_live ON grants (target, entitlement, id) WHERE state NOT IN ('ended', 'failed');
-CREATE INDEX grants_quarantined ON grants (id) WHERE state = 'quarantined';
+CREATE INDEX grants_ending ON grants (revoking_at, state) WHERE state IN ('revoking', 'quarantined');
 
 -- Credentials minted: the serial is recorded before anything is signed.
 CREATE TABLE claims (

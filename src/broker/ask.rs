@@ -28,6 +28,8 @@ use crate::{
 const MAX_BUNDLE: usize = 20;
 /// Characters of a reason, a comment.
 pub(super) const MAX_TEXT: usize = 1000;
+/// Live grants that policy can tell apart; more look like this many.
+const COUNTED: u32 = 100;
 /// Characters of a ticket reference.
 const MAX_TICKET: usize = 100;
 /// A start this little in the past is "now": clocks differ.
@@ -86,6 +88,16 @@ enum Recorded {
 impl Broker {
     /// Ask for one or more entitlements.
     pub async fn ask(self: &Arc<Self>, ctx: &Ctx, ask: Ask) -> Result<Asked, BrokerError> {
+        // A repeat is answered with what it made, whatever has changed since.
+        if !ask.dry_run
+            && let Some((key, body_hash)) = &ask.idempotency
+            && let Some((before, id)) = self.store.idempotency_key(ctx.actor_id(), key).await?
+        {
+            if before != *body_hash {
+                return Err(BrokerError::KeyReused(id));
+            }
+            return Ok(Asked::Repeated(Box::new(self.request(ctx, id).await?)));
+        }
         let draft = self.draft(ctx, &ask).await?;
         if ask.dry_run {
             return Ok(Asked::Planned(self.plan(&draft)));
@@ -102,6 +114,10 @@ impl Broker {
         }
         let request = self.request_of(ctx, &ask, &draft)?;
         if request.state == RequestState::Pending {
+            let pending = self.store.pending_of(ctx.actor_id()).await?;
+            if pending >= self.settings.max_pending {
+                return Err(BrokerError::TooMany(format!("you have {pending} requests pending; take some back first")));
+            }
             self.somebody_can_approve(ctx, &draft, &request).await?;
         }
         let grants = self.grants_of_draft(&draft, &request).await?;
@@ -127,7 +143,7 @@ impl Broker {
         let reason =
             if ask.dry_run { clean_text("reason", &ask.reason)? } else { required_text("reason", &ask.reason)? };
         let ticket = ask.ticket.as_deref().map(str::trim).filter(|t| !t.is_empty());
-        if ticket.is_some_and(|t| t.chars().count() > MAX_TICKET || t.chars().any(char::is_control)) {
+        if ticket.is_some_and(|t| t.chars().count() > MAX_TICKET || t.chars().any(|c| c == '\n' || unprintable(c))) {
             return Err(BrokerError::invalid("ticket", format!("use at most {MAX_TICKET} plain characters")));
         }
         let start_at = self.start_of(ctx, ask.start_at)?;
@@ -149,8 +165,8 @@ impl Broker {
         {
             return Err(BrokerError::invalid("duration", format!("reaches beyond the end of the contract, {end}")));
         }
-        let live_grants = self.store.live_grants_of(subject.identity.id).await?;
-        if live_grants >= self.settings.max_live_grants {
+        let live_grants = self.live_grants_of(subject.identity.id).await?;
+        if self.settings.max_live_grants.is_some_and(|most| live_grants >= most) {
             return Err(BrokerError::TooMany(format!(
                 "{} holds {live_grants} grants already; release some first",
                 subject.identity.name
@@ -170,6 +186,12 @@ impl Broker {
         Ok(Draft { subject, entitlements, inputs, decisions, policy, reason, start_at })
     }
 
+    /// Grants that an identity holds, counted as far as the bound and policy care: never a scan of a long history.
+    pub(super) async fn live_grants_of(&self, holder: IdentityId) -> Result<u32, BrokerError> {
+        let most = self.settings.max_live_grants.unwrap_or(0).max(COUNTED);
+        Ok(self.store.live_grants_of(holder, most).await?)
+    }
+
     fn start_of(&self, ctx: &Ctx, start_at: Option<Timestamp>) -> Result<Option<Timestamp>, BrokerError> {
         let Some(start) = start_at else { return Ok(None) };
         if start < ctx.now.minus_std(START_SKEW) {
@@ -185,13 +207,19 @@ impl Broker {
     /// The identity that will hold the access. Asking for another is for its owner, its manager and administrators.
     async fn subject_of_ask(&self, ctx: &Ctx, on_behalf_of: Option<&str>) -> Result<Subject, BrokerError> {
         let Some(key) = on_behalf_of else { return Ok(ctx.actor.clone()) };
-        let subject = self.find_subject(key, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
         let me = ctx.actor_id();
-        let managed = subject.identity.attributes.get("manager").is_some_and(|m| *m == me.to_string());
-        if subject.identity.id == me || subject.identity.owner == Some(me) || managed || ctx.is_admin() {
-            return Ok(subject);
+        let mine = |s: &Subject| {
+            let managed = s.identity.attributes.get("manager").is_some_and(|m| *m == me.to_string());
+            s.identity.id == me || s.identity.owner == Some(me) || managed || ctx.is_admin()
+        };
+        match self.find_subject(key, ctx.now).await? {
+            Some(subject) if mine(&subject) => Ok(subject),
+            None if ctx.is_admin() => Err(BrokerError::NotFound("identity")),
+            // The same whether there is such an identity or not.
+            _ => Err(BrokerError::Forbidden(
+                "you may ask on behalf of workloads that you own and people whom you manage only",
+            )),
         }
-        Err(BrokerError::Forbidden("you may ask on behalf of workloads that you own and people whom you manage only"))
     }
 
     fn plan(&self, draft: &Draft) -> PlanView {
@@ -443,13 +471,16 @@ pub(super) fn clean_text(field: &'static str, text: &str) -> Result<String, Brok
     if text.chars().count() > MAX_TEXT {
         return Err(BrokerError::invalid(field, format!("use at most {MAX_TEXT} characters")));
     }
-    let unprintable = |c: char| {
-        (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     if text.chars().any(unprintable) {
         return Err(BrokerError::invalid(field, "control characters are not allowed; write plain text"));
     }
     Ok(text.to_owned())
+}
+
+/// Control characters, and those that change the direction or the lines of a text and so what people read.
+fn unprintable(c: char) -> bool {
+    let shifting = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    shifting || (c.is_control() && c != '\n')
 }
 
 /// The same, and there must be something in it.

@@ -13,7 +13,10 @@ use std::{
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 
-use crate::{domain::catalog::TargetConfig, ports::clock::Clock, ports::connector::Fault};
+use crate::{
+    domain::{catalog::TargetConfig, time::Timestamp},
+    ports::{clock::Clock, connector::Fault},
+};
 
 /// Why a target is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +43,42 @@ pub(crate) struct Bulkhead {
     /// Smaller than `all`: the rest is for revocation.
     issue: Semaphore,
     waiting: Semaphore,
+    /// Failures of opening and minting hold back only these.
+    issuing: Breaker,
+    /// Failures of taking away hold back everything.
+    revoking: Breaker,
+}
+
+/// Opens after failures in a row.
+struct Breaker {
     failures: AtomicU32,
     open_until: AtomicI64,
+}
+
+impl Breaker {
+    const fn closed() -> Self {
+        Self { failures: AtomicU32::new(0), open_until: AtomicI64::new(i64::MIN) }
+    }
+
+    fn held_back(&self, now: Timestamp) -> Option<String> {
+        let open_until = self.open_until.load(Ordering::Acquire);
+        (open_until > now.micros()).then(|| {
+            let until = Timestamp::from_micros(open_until);
+            format!("{} calls in a row failed; held back until {until}", self.failures.load(Ordering::Acquire))
+        })
+    }
+
+    fn succeeded(&self) {
+        self.failures.store(0, Ordering::Release);
+    }
+
+    fn failed(&self, now: Timestamp) {
+        let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        if failures >= TRIP {
+            let open = OPEN_FIRST.saturating_mul(1 << (failures - TRIP).min(6)).min(OPEN_LAST);
+            self.open_until.store(now.plus_std(open).micros(), Ordering::Release);
+        }
+    }
 }
 
 impl Bulkhead {
@@ -53,8 +90,8 @@ impl Bulkhead {
             all: Semaphore::new(all),
             issue: Semaphore::new((all * 3 / 4).max(1)),
             waiting: Semaphore::new(QUEUE),
-            failures: AtomicU32::new(0),
-            open_until: AtomicI64::new(i64::MIN),
+            issuing: Breaker::closed(),
+            revoking: Breaker::closed(),
         }
     }
 
@@ -63,13 +100,18 @@ impl Bulkhead {
         self.timeout
     }
 
-    /// `None`, or why calls are held back.
+    /// `None`, or why new access is held back.
     pub(crate) fn held_back(&self) -> Option<String> {
-        let open_until = self.open_until.load(Ordering::Acquire);
-        (open_until > self.clock.now().micros()).then(|| {
-            let until = crate::domain::time::Timestamp::from_micros(open_until);
-            format!("{} calls in a row failed; held back until {until}", self.failures.load(Ordering::Acquire))
-        })
+        let now = self.clock.now();
+        self.revoking.held_back(now).or_else(|| self.issuing.held_back(now))
+    }
+
+    /// Taking away waits for nothing but its own failures.
+    fn held_back_for(&self, purpose: Purpose) -> Option<String> {
+        match purpose {
+            Purpose::Issue => self.held_back(),
+            Purpose::Revoke => self.revoking.held_back(self.clock.now()),
+        }
     }
 
     /// Make one call under the target's limits. A panic or a time-out is a fault of this call and of nothing else.
@@ -91,7 +133,7 @@ impl Bulkhead {
         };
         let _all = self.all.acquire().await.map_err(closed)?;
         // Asked again: it may have tripped while this call waited.
-        if let Some(why) = self.held_back() {
+        if let Some(why) = self.held_back_for(purpose) {
             return Err(Fault::Unavailable(why));
         }
         let result = match tokio::time::timeout(self.timeout, AssertUnwindSafe(call).catch_unwind()).await {
@@ -99,26 +141,19 @@ impl Bulkhead {
             Ok(Err(_panic)) => Err(Fault::Unavailable("the connector panicked; see the log".to_owned())),
             Err(_elapsed) => Err(Fault::Unavailable(format!("no answer within {} s", self.timeout.as_secs()))),
         };
+        let breaker = if purpose == Purpose::Issue { &self.issuing } else { &self.revoking };
         match &result {
-            Err(Fault::Unavailable(_)) => self.failed(),
-            _ => self.failures.store(0, Ordering::Release),
+            Err(Fault::Unavailable(_)) => breaker.failed(self.clock.now()),
+            _ => breaker.succeeded(),
         }
         result
-    }
-
-    fn failed(&self) {
-        let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        if failures >= TRIP {
-            let open = OPEN_FIRST.saturating_mul(1 << (failures - TRIP).min(6)).min(OPEN_LAST);
-            self.open_until.store(self.clock.now().plus_std(open).micros(), Ordering::Release);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::time::Timestamp, ports::clock::ManualClock};
+    use crate::ports::clock::ManualClock;
 
     fn bulkhead(concurrency: u32) -> (Arc<ManualClock>, Bulkhead) {
         let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1000)));
@@ -165,5 +200,16 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         assert_eq!(b.call(Purpose::Issue, async { Ok(()) }).await, Ok(()));
         assert!(b.held_back().is_none());
+    }
+
+    #[tokio::test]
+    async fn failing_to_open_does_not_hold_back_taking_away() {
+        let (_, b) = bulkhead(4);
+        for _ in 0..TRIP {
+            let _ = b.call::<()>(Purpose::Issue, async { Err(Fault::Unavailable("down".into())) }).await;
+        }
+        assert!(b.call(Purpose::Issue, async { Ok(()) }).await.is_err());
+        assert_eq!(b.call(Purpose::Revoke, async { Ok(()) }).await, Ok(()));
+        assert!(b.call(Purpose::Issue, async { Ok(()) }).await.is_err(), "nor does a revocation let opening through");
     }
 }

@@ -5,8 +5,9 @@ use serde_json::json;
 use super::{Broker, BrokerError, Ctx, ask::clean_text, decide::still_pending, record::Cause, view::RequestView};
 use crate::{
     domain::{
-        id::RequestId,
+        id::{CorrelationId, RequestId},
         request::{Request, RequestState},
+        time::Timestamp,
     },
     store::StoreError,
 };
@@ -34,13 +35,42 @@ impl Broker {
         let now = self.now();
         let mut lapsed = 0;
         for id in self.store.lapsed_requests(now, limit).await? {
-            let Some(request) = self.store.request(id).await? else { continue };
+            let request = match self.store.request(id).await {
+                Ok(Some(request)) => request,
+                Ok(None) => continue,
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    lapsed += usize::from(self.lapse_unreadable(id, &error, now).await?);
+                    continue;
+                }
+                Err(other) => return Err(other.into()),
+            };
             let cause = Cause::worker(request.correlation, now);
             if self.close_request(&cause, &request, RequestState::Lapsed, json!({})).await? {
                 lapsed += 1;
             }
         }
         Ok(lapsed)
+    }
+
+    async fn lapse_unreadable(&self, id: RequestId, error: &StoreError, now: Timestamp) -> Result<bool, BrokerError> {
+        metrics::counter!("tidegate_corrupt_rows_total").increment(1);
+        tracing::error!(error = %error, "a pending request does not decode; it lapses");
+        let cause = Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                tx.lapse_unreadable(id, now).await?;
+                let mut event = self.event(&cause, "request.lapsed", json!({"unreadable": error.to_string()}))?;
+                event.request = Some(id);
+                self.note(&mut tx, event).await
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => return Ok(false),
+                Some(result) => return result.map(|()| true),
+            }
+        }
     }
 
     /// A pending request ends without grants; false if it was decided meanwhile.

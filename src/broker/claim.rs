@@ -67,6 +67,11 @@ impl Broker {
         crate::failpoint::hit("claim.recorded");
         let minted = target.bulkhead.call(Purpose::Issue, target.connector.mint(&intent, &claim)).await?;
         crate::failpoint::hit("claim.minted");
+        // Ended or claimed again while the target was minting: this copy is not handed over.
+        let after = self.store.grant(id).await?.ok_or(BrokerError::NotFound("grant"))?;
+        if after.state != GrantState::Active || after.end_reason.is_some() || after.claims != claim.number {
+            return Err(self.why_not_claimable(id).await);
+        }
         metrics::counter!("tidegate_claims_total", "connector" => target.config.kind.clone()).increment(1);
         Ok(Handover { grant: id, claim, kind: target.config.kind.clone(), minted })
     }

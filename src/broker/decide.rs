@@ -153,7 +153,7 @@ impl Broker {
         ctx: &Ctx,
     ) -> Result<(), BrokerError> {
         let mut inputs = inputs_of(request, ctx);
-        inputs.live_grants = self.store.live_grants_of(subject.identity.id).await?;
+        inputs.live_grants = self.live_grants_of(subject.identity.id).await?;
         for id in &request.entitlements {
             let Some(entitlement) = policy.catalog().get(id) else {
                 return Err(BrokerError::State(format!("{id} is no longer in the catalog; deny the request")));
@@ -204,6 +204,9 @@ impl Broker {
         }
         if approval.approve && tx.any_lock().await? {
             self.refuse_locked(tx, request).await?;
+            if let Some(lock) = tx.lock_on(approval.approver, "", "").await? {
+                return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
+            }
         }
         tx.insert_approval(approval).await?;
         let details = json!({

@@ -76,7 +76,13 @@ impl Broker {
         reason: EndReason,
         why: &str,
     ) -> Result<Vec<Grant>, BrokerError> {
-        let grants = tx.begin_end(scope, reason, cause.now).await?;
+        let mut grants = Vec::new();
+        for row in tx.begin_end(scope, reason, cause.now).await? {
+            match row {
+                Ok(grant) => grants.push(grant),
+                Err(row) => self.note_unreadable(tx, cause, &row).await?,
+            }
+        }
         for grant in &grants {
             let action = match grant.state {
                 GrantState::Ended => "grant.ended",

@@ -16,7 +16,7 @@ use crate::{
         grant::EndReason,
         id::{IdentityId, LockId},
     },
-    store::{EndScope, Lock, LockKind, StoreError},
+    store::{EndScope, Lock, LockKind, StoreError, Tx},
 };
 
 impl Broker {
@@ -43,25 +43,14 @@ impl Broker {
                     return Err(BrokerError::State("it is locked already".to_owned()));
                 }
                 tx.insert_lock(&lock).await?;
-                let ending = match lock.value.parse::<IdentityId>() {
-                    Ok(id) if lock.kind == LockKind::Identity => {
-                        self.begin_end(&mut tx, &cause, EndScope::Holder(id), EndReason::Locked, &lock.reason).await?
-                    }
-                    _ => {
-                        let scope = match lock.kind {
-                            LockKind::Target => EndScope::Target(&lock.value),
-                            _ => EndScope::Entitlement(&lock.value),
-                        };
-                        self.begin_end(&mut tx, &cause, scope, EndReason::Locked, &lock.reason).await?
-                    }
-                };
+                let ending = self.end_locked(&mut tx, &cause, &lock).await?;
                 let details = json!({
                     "lock": lock.id, "kind": lock.kind, "value": lock.value, "reason": lock.reason,
-                    "ending": ending.len(),
+                    "ending": ending,
                 });
                 let event = self.event(&cause, "lock.created", details)?;
                 self.note(&mut tx, event).await?;
-                Ok(ending.len())
+                Ok(ending)
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -69,11 +58,30 @@ impl Broker {
             }
         };
         crate::failpoint::hit("lock.recorded");
+        // What another connection was recording in that very moment could not be seen; it has been recorded by now, or
+        // sees the lock when it is opened.
+        let late = loop {
+            let mut tx = self.store.begin().await?;
+            let written = self.end_locked(&mut tx, &cause, &lock).await;
+            if let Some(result) = tx.end(written).await {
+                break result?;
+            }
+        };
+        let ending = ending + late;
         tracing::warn!(lock = %lock.id, kind = lock.kind.as_str(), ending, "a lock was set");
         self.due.notify_waiters();
         let mut view = self.render_lock(&lock).await;
         view.ending = Some(ending as u64);
         Ok(view)
+    }
+
+    async fn end_locked(&self, tx: &mut Tx, cause: &Cause, lock: &Lock) -> Result<usize, BrokerError> {
+        let scope = match (lock.kind, lock.value.parse::<IdentityId>()) {
+            (LockKind::Identity, Ok(id)) => EndScope::Holder(id),
+            (LockKind::Entitlement, _) => EndScope::Entitlement(&lock.value),
+            _ => EndScope::Target(&lock.value),
+        };
+        Ok(self.begin_end(tx, cause, scope, EndReason::Locked, &lock.reason).await?.len())
     }
 
     async fn lockable(&self, ctx: &Ctx, new: &NewLock) -> Result<String, BrokerError> {
@@ -95,6 +103,9 @@ impl Broker {
         self.may_change()?;
         only_admins(ctx)?;
         let lock = self.store.locks().await?.into_iter().find(|l| l.id == id).ok_or(BrokerError::NotFound("lock"))?;
+        if lock.kind == LockKind::Identity && lock.value == ctx.actor_id().to_string() {
+            return Err(BrokerError::Forbidden("somebody else must lift a lock on you"));
+        }
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {

@@ -8,6 +8,7 @@ use super::{Broker, BrokerError, bulkhead::Purpose, record::Cause};
 use crate::{
     domain::{
         grant::{Grant, GrantState, Recipe},
+        id::CorrelationId,
         time::Timestamp,
     },
     ports::connector::{Fault, Presence},
@@ -41,9 +42,9 @@ impl Broker {
                             due.push(row);
                         }
                         // Harms only itself: it comes up again when its lease runs out, and is counted and logged.
-                        Err(error) => {
-                            metrics::counter!("tidegate_corrupt_rows_total").increment(1);
-                            tracing::error!(error = %error, "a due grant does not decode");
+                        Err(row) => {
+                            let correlation = CorrelationId::new(self.entropy.ulid(now)?);
+                            self.note_unreadable(&mut tx, &Cause::worker(correlation, now), &row).await?;
                         }
                     }
                 }

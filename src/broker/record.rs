@@ -12,7 +12,7 @@ use crate::{
         time::Timestamp,
     },
     ports::notifier::Message,
-    store::Tx,
+    store::{Tx, Unreadable},
 };
 
 /// From what a change follows.
@@ -75,6 +75,24 @@ impl Broker {
         Ok(())
     }
 
+    /// Record that a grant does not decode: it is left to people, and harms no other.
+    pub(crate) async fn note_unreadable(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        row: &Unreadable,
+    ) -> Result<(), BrokerError> {
+        metrics::counter!("tidegate_corrupt_rows_total").increment(1);
+        tracing::error!(error = %row.error, "a grant does not decode");
+        if !row.changed {
+            return Ok(());
+        }
+        let details = json!({"row": row.id, "error": row.error.to_string()});
+        let mut event = self.event(cause, "grant.unreadable", details)?;
+        event.grant = row.id.parse().ok();
+        self.note(tx, event).await
+    }
+
     /// Record what happened to a request.
     pub(crate) async fn note_request(
         &self,
@@ -134,6 +152,7 @@ const WORTH_TELLING: &[&str] = &[
     "grant.failed",
     "grant.quarantined",
     "grant.attested",
+    "grant.unreadable",
     "grant.drift",
     "orphan.found",
     "lock.created",

@@ -63,6 +63,32 @@ pub struct Due {
     pub previous: GrantState,
 }
 
+/// A row that does not decode, among those that an update touched. It harms only itself.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its id.
+    pub id: String,
+    /// The update changed its state.
+    pub changed: bool,
+    /// It is on its way out.
+    pub ending: bool,
+    /// What is wrong with it.
+    pub error: StoreError,
+}
+
+impl Unreadable {
+    fn of(row: &AnyRow, error: StoreError) -> Self {
+        let r = Reader::new("grants", row);
+        let state = |column| r.optional_text(column).ok().flatten();
+        let (id, now) = (r.text("id").unwrap_or_default(), state("state"));
+        let ending = now
+            .as_deref()
+            .and_then(GrantState::parse)
+            .is_some_and(|s| s != GrantState::Active && s.may_exist_at_target());
+        Self { id, changed: state("previous_state") != now, ending, error }
+    }
+}
+
 /// Which grants to list. Newest first.
 #[derive(Debug, Clone, Default)]
 pub struct GrantFilter {
@@ -120,21 +146,24 @@ impl Store {
             .bind(i64::from(limit) + 1)
             .fetch_all(&self.inner.readers)
             .await?;
-        let items = rows.iter().map(grant).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, limit, |g| g.id.to_string()))
+        Ok(Page::read(&rows, limit, "id", grant))
     }
 
-    /// How many grants an identity holds that are not final.
-    pub async fn live_grants_of(&self, holder: IdentityId) -> Result<u32, StoreError> {
-        let row = query("SELECT count(*) AS n FROM grants WHERE holder_id = $1 AND state NOT IN ('ended', 'failed')")
-            .bind(holder.to_string())
-            .fetch_one(&self.inner.readers)
-            .await?;
+    /// How many grants an identity holds that are not final, counted up to `most`.
+    pub async fn live_grants_of(&self, holder: IdentityId, most: u32) -> Result<u32, StoreError> {
+        const SQL: &str = "SELECT count(*) AS n FROM (SELECT 1 FROM grants WHERE holder_id = $1 \
+                           AND state NOT IN ('ended', 'failed') LIMIT $2) AS live";
+        let row = query(SQL).bind(holder.to_string()).bind(i64::from(most)).fetch_one(&self.inner.readers).await?;
         Reader::new("grants", &row).number("n")
     }
 
-    /// Grants at one target that are not final, by id, after the cursor: for the sweep.
-    pub async fn live_at_target(&self, target: &str, after: &str, limit: u32) -> Result<Vec<Grant>, StoreError> {
+    /// Grants at one target that are not final, by id, after the cursor: for the sweep. Also those that do not decode.
+    pub async fn live_at_target(
+        &self,
+        target: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Result<Grant, Unreadable>>, StoreError> {
         let rows = query(concat!(
             "SELECT ",
             columns!(),
@@ -145,14 +174,23 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&self.inner.readers)
         .await?;
-        rows.iter().map(grant).collect()
+        Ok(rows.iter().map(|row| grant(row).map_err(|error| Unreadable::of(row, error))).collect())
     }
 
-    /// Names of targets that have grants which are not final, whether configured or not.
+    /// Names of targets that have grants which are not final, whether configured or not. One look at the index for
+    /// each target, however many grants there are.
     pub async fn targets_in_use(&self) -> Result<Vec<String>, StoreError> {
-        let rows =
-            query("SELECT DISTINCT target FROM grants WHERE due_at IS NOT NULL").fetch_all(&self.inner.readers).await?;
-        rows.iter().map(|row| Reader::new("grants", row).text("target")).collect()
+        let mut targets: Vec<String> = Vec::new();
+        loop {
+            let row = query("SELECT min(target) AS target FROM grants WHERE due_at IS NOT NULL AND target > $1")
+                .bind(targets.last().cloned().unwrap_or_default())
+                .fetch_one(&self.inner.readers)
+                .await?;
+            match Reader::new("grants", &row).optional_text("target")? {
+                Some(target) => targets.push(target),
+                None => return Ok(targets),
+            }
+        }
     }
 
     /// The earliest instant at which a grant of the target wants attention.
@@ -167,8 +205,9 @@ impl Store {
     /// How many grants are quarantined, and since when the oldest overdue one has been due.
     pub async fn revocation_health(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
         let row = query(
-            "SELECT (SELECT count(*) FROM grants WHERE state = 'quarantined') AS quarantined, \
-             (SELECT min(coalesce(revoking_at, due_at)) FROM grants WHERE state IN ('revoking', 'quarantined')) AS oldest",
+            "SELECT (SELECT count(*) FROM grants WHERE state = 'quarantined' \
+             AND state IN ('revoking', 'quarantined')) AS quarantined, \
+             (SELECT min(revoking_at) FROM grants WHERE state IN ('revoking', 'quarantined')) AS oldest",
         )
         .fetch_one(&self.inner.readers)
         .await?;
@@ -235,7 +274,7 @@ impl Tx {
         .await
     }
 
-    /// `activating → active`, unless an end was asked for meanwhile ([`StoreError::Conflict`]).
+    /// `activating → active`, unless an end was asked for or a kill switch fell meanwhile ([`StoreError::Conflict`]).
     pub async fn record_active(
         &mut self,
         id: GrantId,
@@ -246,7 +285,10 @@ impl Tx {
         self.execute_one(
             query(
                 "UPDATE grants SET state = 'active', applied = $1, activated_at = $2, due_at = not_after, \
-                 last_error = NULL WHERE id = $3 AND epoch = $4 AND state = 'activating' AND end_reason IS NULL",
+                 last_error = NULL WHERE id = $3 AND epoch = $4 AND state = 'activating' AND end_reason IS NULL \
+                 AND NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
+                 (kind = 'identity' AND value = grants.holder_id) OR (kind = 'target' AND value = grants.target) \
+                 OR (kind = 'entitlement' AND value = grants.entitlement)))",
             )
             .bind(applied.to_string())
             .bind(at.micros())
@@ -264,7 +306,7 @@ impl Tx {
         now: Timestamp,
         lease_until: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Result<Due, StoreError>>, StoreError> {
+    ) -> Result<Vec<Result<Due, Unreadable>>, StoreError> {
         const SQL: &str = concat!(
             "UPDATE grants SET previous_state = state, \
              state = CASE WHEN state IN ('activating', 'active', 'quarantined') THEN 'revoking' ELSE state END, \
@@ -284,8 +326,9 @@ impl Tx {
         Ok(rows
             .iter()
             .map(|row| {
-                let previous = Reader::new("grants", row).named("previous_state", GrantState::parse)?;
-                Ok(Due { grant: grant(row)?, previous })
+                let previous = Reader::new("grants", row).named("previous_state", GrantState::parse);
+                let due = previous.and_then(|previous| Ok(Due { grant: grant(row)?, previous }));
+                due.map_err(|error| Unreadable::of(row, error))
             })
             .collect())
     }
@@ -297,11 +340,11 @@ impl Tx {
         which: EndScope<'_>,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<Vec<Grant>, StoreError> {
+    ) -> Result<Vec<Result<Grant, Unreadable>>, StoreError> {
         macro_rules! end_where {
             ($condition:literal) => {
                 concat!(
-                    "UPDATE grants SET end_reason = $1, \
+                    "UPDATE grants SET end_reason = $1, previous_state = state, \
                      revoking_at = CASE WHEN state = 'active' THEN $2 ELSE revoking_at END, \
                      due_at = CASE WHEN state = 'activating' THEN due_at WHEN state = 'scheduled' THEN NULL ELSE $2 END, \
                      ended_at = CASE WHEN state = 'scheduled' THEN $2 ELSE NULL END, \
@@ -310,7 +353,7 @@ impl Tx {
                              ELSE state END \
                      WHERE state IN ('scheduled', 'activating', 'active') AND end_reason IS NULL AND ",
                     $condition,
-                    " RETURNING ",
+                    " RETURNING previous_state, ",
                     columns!()
                 )
             };
@@ -322,7 +365,7 @@ impl Tx {
             EndScope::Entitlement(name) => (end_where!("entitlement = $3"), name.to_owned()),
         };
         let rows = self.write_returning(query(sql).bind(reason.as_str()).bind(now.micros()).bind(value)).await?;
-        rows.iter().map(grant).collect()
+        Ok(rows.iter().map(|row| grant(row).map_err(|error| Unreadable::of(row, error))).collect())
     }
 
     /// An activation that did not come to be: `activating → revoking`, due at once.
@@ -474,7 +517,7 @@ impl Tx {
         self.execute_one(
             query(
                 "UPDATE grants SET claims = $1 WHERE id = $2 AND claims = $1 - 1 AND state = 'active' \
-                 AND not_after > $3 AND (max_claims IS NULL OR claims < max_claims)",
+                 AND not_after > $3 AND end_reason IS NULL AND (max_claims IS NULL OR claims < max_claims)",
             )
             .bind(i64::from(number))
             .bind(id.to_string())

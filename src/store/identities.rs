@@ -6,7 +6,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Page, Store, StoreError, Tx,
-    row::{Reader, to_json},
+    row::{Reader, readable, to_json},
 };
 use crate::domain::{
     id::{GroupId, IdentityId},
@@ -106,8 +106,7 @@ impl Store {
             .bind(i64::from(limit) + 1)
             .fetch_all(&self.inner.readers)
             .await?;
-        let items = rows.iter().map(subject).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, limit, |s| s.identity.id.to_string()))
+        Ok(Page::read(&rows, limit, "id", subject))
     }
 
     /// Workloads and agents that a person answers for.
@@ -115,7 +114,7 @@ impl Store {
         const SQL: &str = "SELECT id, kind, name, display_name, email, active, owner_id, contract_end, attributes, \
                            version FROM identities WHERE owner_id = $1 ORDER BY id";
         let rows = query(SQL).bind(owner.to_string()).fetch_all(&self.inner.readers).await?;
-        rows.iter().map(identity).collect()
+        Ok(readable(&rows, identity))
     }
 
     /// Active members of any of these groups at `now`, at most `limit`.
@@ -141,8 +140,7 @@ impl Store {
                 .bind(i64::from(limit))
                 .fetch_all(&self.inner.readers)
                 .await?;
-            for row in &rows {
-                let member = subject(row)?;
+            for member in readable(&rows, subject) {
                 found.insert(member.identity.id, member);
             }
         }

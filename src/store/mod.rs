@@ -22,7 +22,7 @@ mod writer;
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use connection::{Backend, Options, Store};
 pub use error::StoreError;
-pub use grants::{Due, EndScope, GrantFilter};
+pub use grants::{Due, EndScope, GrantFilter, Unreadable};
 pub use identities::NewIdentity;
 pub use locks::{Lock, LockKind};
 pub use outbox::Outgoing;
@@ -40,6 +40,19 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// From up to `limit + 1` rows. One that does not decode is left out, and harms no other.
+    fn read(
+        rows: &[sqlx::any::AnyRow],
+        limit: u32,
+        cursor: &'static str,
+        decode: impl Fn(&sqlx::any::AnyRow) -> Result<T, StoreError>,
+    ) -> Self {
+        let shown = rows.get(..limit as usize).unwrap_or(rows);
+        let more = rows.len() > shown.len();
+        let next = shown.last().filter(|_| more).and_then(|row| row::Reader::new("page", row).text(cursor).ok());
+        Self { items: row::readable(shown, decode), next }
+    }
+
     /// From up to `limit + 1` rows: the extra one says that there is more.
     pub(crate) fn cut(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
         let limit = limit as usize;

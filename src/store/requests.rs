@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Page, Store, StoreError, Tx,
-    row::{Reader, to_json},
+    row::{Reader, readable, to_json},
 };
 use crate::domain::{
     id::{IdentityId, RequestId},
@@ -120,30 +120,58 @@ impl Store {
         // Sorts after every id.
         let before = after.unwrap_or("~");
         let state = filter.state.map_or("", RequestState::as_str);
-        let read = async |sql: &'static str, who: Option<String>| -> Result<Vec<Request>, StoreError> {
+        let read = async |sql: &'static str, who: Option<String>| -> Result<(Vec<Request>, bool), StoreError> {
             let mut q = query(sql).bind(before).bind(state).bind(i64::from(limit) + 1);
             if let Some(who) = who {
                 q = q.bind(who);
             }
-            q.fetch_all(&self.inner.readers).await?.iter().map(request).collect()
+            let rows = q.fetch_all(&self.inner.readers).await?;
+            Ok((readable(&rows, request), rows.len() > limit as usize))
         };
-        let mut items = Vec::new();
-        match (&filter.party, &filter.approver_groups) {
-            (None, None) => items = read(ALL, None).await?,
-            (Some(party), _) => {
-                items.extend(read(ASKED_BY, Some(party.to_string())).await?);
-                items.extend(read(ASKED_FOR, Some(party.to_string())).await?);
-            }
-            (None, Some(groups)) => {
-                for group in groups {
-                    items.extend(read(PUT_BEFORE, Some(group.clone())).await?);
-                }
-            }
+        let reads: Vec<(&'static str, Option<String>)> = match (&filter.party, &filter.approver_groups) {
+            (None, None) => vec![(ALL, None)],
+            (Some(party), _) => vec![(ASKED_BY, Some(party.to_string())), (ASKED_FOR, Some(party.to_string()))],
+            (None, Some(groups)) => groups.iter().map(|g| (PUT_BEFORE, Some(g.clone()))).collect(),
+        };
+        let (mut items, mut more) = (Vec::new(), false);
+        for (sql, who) in reads {
+            let (found, goes_on) = read(sql, who).await?;
+            items.extend(found);
+            more |= goes_on;
         }
         items.sort_by_key(|r| std::cmp::Reverse(r.id));
         items.dedup_by_key(|r| r.id);
-        items.truncate(limit as usize + 1);
-        Ok(Page::cut(items, limit, |r| r.id.to_string()))
+        let mut page = Page::cut(items, limit, |r| r.id.to_string());
+        // Rows that do not decode are left out, and the page may be short of them.
+        page.next = page.next.or_else(|| page.items.last().filter(|_| more).map(|r| r.id.to_string()));
+        Ok(page)
+    }
+
+    /// How many requests somebody has pending.
+    pub async fn pending_of(&self, requester: IdentityId) -> Result<u32, StoreError> {
+        let row = query("SELECT count(*) AS n FROM requests WHERE requester_id = $1 AND state = 'pending'")
+            .bind(requester.to_string())
+            .fetch_one(&self.inner.readers)
+            .await?;
+        Reader::new("requests", &row).number("n")
+    }
+
+    /// What an idempotency key was used for.
+    pub async fn idempotency_key(
+        &self,
+        identity: IdentityId,
+        key: &str,
+    ) -> Result<Option<(Vec<u8>, RequestId)>, StoreError> {
+        let row = query("SELECT body_hash, request_id FROM idempotency_keys WHERE identity_id = $1 AND key = $2")
+            .bind(identity.to_string())
+            .bind(key)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| {
+            let r = Reader::new("idempotency_keys", &row);
+            Ok((r.bytes("body_hash")?, r.parsed("request_id")?))
+        })
+        .transpose()
     }
 
     /// Pending requests whose time has run out, oldest first.
@@ -216,6 +244,19 @@ impl Tx {
             )
             .bind(state.as_str())
             .bind(i64::from(ttl.seconds()))
+            .bind(at.micros())
+            .bind(id.to_string()),
+        )
+        .await
+    }
+
+    /// A pending request that does not decode lapses all the same: nobody can decide on what nobody can read.
+    pub async fn lapse_unreadable(&mut self, id: RequestId, at: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "UPDATE requests SET state = 'lapsed', decided_at = $1, due_at = NULL \
+                 WHERE id = $2 AND state = 'pending'",
+            )
             .bind(at.micros())
             .bind(id.to_string()),
         )

@@ -90,6 +90,21 @@ impl<'r> Reader<'r> {
     }
 }
 
+/// What decodes of some rows; the others are logged and counted.
+pub(super) fn readable<T>(rows: &[AnyRow], decode: impl Fn(&AnyRow) -> Result<T, StoreError>) -> Vec<T> {
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        match decode(row) {
+            Ok(item) => items.push(item),
+            Err(error) => {
+                metrics::counter!("tidegate_corrupt_rows_total").increment(1);
+                tracing::error!(error = %error, "a row is left out of a list");
+            }
+        }
+    }
+    items
+}
+
 /// JSON for a column; the values stored are our own types, which always serialise.
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())

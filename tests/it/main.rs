@@ -3,22 +3,28 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 
 mod architecture;
-#[cfg(feature = "failpoints")]
 mod connectors;
-#[cfg(feature = "failpoints")]
 mod connectors_directory;
 mod connectors_postgres;
-#[cfg(feature = "failpoints")]
 mod connectors_ssh;
-#[cfg(feature = "failpoints")]
 mod connectors_token;
+mod crash_child;
+mod crash_matrix;
 mod http_access;
 mod http_app;
 mod http_events;
+mod http_log;
 mod http_oauth;
 mod http_requests;
+mod promises;
 mod servers;
-#[cfg(feature = "failpoints")]
 mod story;
-#[cfg(feature = "failpoints")]
+mod verbs_ask;
+mod verbs_decide;
+mod verbs_faults;
+mod verbs_grants;
+mod verbs_help;
+mod verbs_input;
+mod verbs_machine;
+mod verbs_reads;
 mod world;
