@@ -17,7 +17,7 @@ deps: ## Install what the tests need and this machine lacks (Debian, Ubuntu)
 	@.ci/deps
 
 test: deps ## Run all tests, against real PostgreSQL and OpenSSH servers that they start themselves
-	$(CARGO) test --features failpoints
+	$(CARGO) test --features failpoints --no-fail-fast
 	$(CARGO) run --quiet --features failpoints -- policy test --dir policies
 
 lint: ## Check format, lints and documentation
