@@ -16,6 +16,10 @@ mod connectors_token;
 mod crash_child;
 #[cfg(feature = "failpoints")]
 mod crash_matrix;
+#[cfg(feature = "failpoints")]
+mod faults_brokers;
+#[cfg(feature = "failpoints")]
+mod faults_writer;
 mod servers;
 #[cfg(feature = "failpoints")]
 mod story;
