@@ -129,13 +129,19 @@ async fn an_end_meets_an_extension_and_a_claim(db: Db) {
         let grant = one.open("ana", "tokens:orders-read", 600).await;
         let id: GrantId = grant.id.parse().unwrap();
         let extend = Extend { duration: Ttl::from_seconds(60).unwrap(), reason: "longer".to_owned() };
-        let (_, _, ended) = tokio::join!(
+        let reap = async {
+            while !one.state(&grant.id).await.is_terminal() {
+                one.settle().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (_, _, ended, ()) = tokio::join!(
             one.broker.extend(&ana, id, extend),
             one.broker.claim(&ana, id),
             other.broker.revoke(&eve, id, "enough".to_owned()),
+            reap,
         );
         ended.unwrap();
-        one.settle().await;
         let now = one.grant(&grant.id).await;
         assert_eq!((now.state, now.end_reason), (GrantState::Ended, Some(EndReason::Revoked)), "{db:?} {n}");
         let extend = Extend { duration: Ttl::from_seconds(60).unwrap(), reason: "longer".to_owned() };

@@ -19,6 +19,10 @@ mod crash_matrix;
 #[cfg(feature = "failpoints")]
 mod faults_brokers;
 #[cfg(feature = "failpoints")]
+mod faults_custody;
+#[cfg(feature = "failpoints")]
+mod faults_server;
+#[cfg(feature = "failpoints")]
 mod faults_writer;
 mod servers;
 #[cfg(feature = "failpoints")]
