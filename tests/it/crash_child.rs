@@ -49,7 +49,7 @@ pub enum Start {
 }
 
 /// A port below those that the system gives to outgoing connections, so that it is free again after a restart.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 11_000 + u16::try_from(std::process::id() % 97).unwrap() * 200;
     for _ in 0..200 {

@@ -11,6 +11,10 @@ mod connectors_ssh;
 mod connectors_token;
 mod crash_child;
 mod crash_matrix;
+mod faults_brokers;
+mod faults_custody;
+mod faults_server;
+mod faults_writer;
 mod http_access;
 mod http_app;
 mod http_events;
@@ -18,7 +22,6 @@ mod http_log;
 mod http_oauth;
 mod http_requests;
 mod promises;
-#[cfg(feature = "failpoints")]
 mod promises_later;
 mod servers;
 mod story;
