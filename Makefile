@@ -24,7 +24,7 @@ lint: ## Check format, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features failpoints -- -D warnings
 	$(CARGO) clippy -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --document-private-items
 
 fmt: ## Format the code
 	$(CARGO) fmt
