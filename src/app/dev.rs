@@ -160,6 +160,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         rhythm: Rhythm::default(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
+        observe: false,
         wrap: None,
     })
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        id::{GroupId, IdentityId},
+        audit::Event,
+        id::{CorrelationId, EventId, GroupId, IdentityId},
         identity::IdentityKind,
         time::Timestamp,
     },
@@ -135,6 +136,22 @@ impl DirectoryFile {
             contract_end: None,
             attributes: entry.attributes.clone(),
         };
+        let event = Event {
+            id: EventId::new(entropy.ulid(now)?),
+            at: now,
+            action: "identity.created".to_owned(),
+            actor: None,
+            via: "console".to_owned(),
+            subject: Some(new.id),
+            request: None,
+            grant: None,
+            target: None,
+            correlation: CorrelationId::new(entropy.ulid(now)?),
+            details: serde_json::json!({
+                "name": new.name, "kind": new.kind, "owner": new.owner, "groups": entry.groups,
+                "origin": "directory file",
+            }),
+        };
         loop {
             let mut tx = store.begin().await?;
             let written = async {
@@ -144,6 +161,7 @@ impl DirectoryFile {
                         tx.add_standing(*id, new.id, now).await?;
                     }
                 }
+                tx.audit(event.clone());
                 Ok::<_, crate::store::StoreError>(())
             }
             .await;

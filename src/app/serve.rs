@@ -54,6 +54,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         rhythm,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
+        observe: false,
         wrap: None,
     })
 }
@@ -71,6 +72,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         tracing::warn!(listen = %config.listen, "listening beyond loopback without TLS: put a TLS-terminating proxy in front");
     }
     let mut limits = Limits::default();
+    limits.behind_proxy = config.behind_proxy;
     if let Some(rate) = config.limits.requests_per_second.and_then(std::num::NonZeroU32::new) {
         limits.per_identity =
             Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
@@ -162,6 +164,7 @@ pub async fn check(config: &Config) -> anyhow::Result<String> {
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     setup.database = Options::sqlite(&scratch.path().join("check.db"));
     setup.data_dir = scratch.path().join("data");
+    setup.observe = true;
     let composed = compose(setup).await?;
     let policy = composed.broker.policy();
     let text = format!(

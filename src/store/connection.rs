@@ -106,6 +106,7 @@ impl Store {
             // The first connection makes the file and switches it to WAL before readers come.
             let mut first = connect(&connect_options).await?;
             super::migrations::migrator(backend).run_direct(None, &mut first, false).await.map_err(migration_error)?;
+            only_for_owner(&options.url)?;
         }
         let readers = AnyPoolOptions::new()
             .max_connections(options.readers)
@@ -177,6 +178,19 @@ impl Store {
             listening.abort();
         }
     }
+}
+
+/// The ledger names who may do what: not for every account of the machine to read.
+fn only_for_owner(url: &str) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
+    for suffix in ["", "-wal", "-shm"] {
+        let file = format!("{path}{suffix}");
+        if Path::new(&file).exists() {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).map_err(sqlx::Error::Io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Hear of commits of other brokers on the same ledger. Only wakes those who wait: everything due is found by looking.

@@ -40,7 +40,8 @@ impl Store {
                 let file = Reader::new("meta", &row).text("value")?;
                 // A file that was put back has the same name and is another file.
                 let number = std::fs::metadata(&file).map_or(0, |meta| meta.ino());
-                Ok(format!("{file}:{number}"))
+                let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+                Ok(format!("{file}:{number}:{}", machine.trim()))
             }
             super::Backend::Postgres => {
                 let row = query(POSTGRES).fetch_one(&self.inner.readers).await?;
