@@ -83,8 +83,18 @@ pub struct Limits {
     pub max_live_grants: Option<u32>,
     /// Lifetime of workloads' access tokens.
     pub access_token_ttl: Option<Ttl>,
+    /// Seconds beyond three times a target's time-out after which a broker that works on a grant is taken for dead,
+    /// and its work is done again. Brokers' clocks may differ by less than that.
+    pub lease_slack_seconds: Option<u32>,
     /// API requests a second for one caller.
     pub requests_per_second: Option<u32>,
+}
+
+impl Limits {
+    /// As a duration.
+    pub fn lease_slack(&self) -> Option<std::time::Duration> {
+        self.lease_slack_seconds.map(|s| std::time::Duration::from_secs(u64::from(s)))
+    }
 }
 
 /// A configuration that cannot be used.

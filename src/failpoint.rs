@@ -1,9 +1,26 @@
 //! Crash points for the crash matrix. Without the `failpoints` feature this module does nothing at all.
 
-/// If `TIDEGATE_FAILPOINT` names this point, kill this very process with SIGKILL, as `kill -9` would.
+/// If `TIDEGATE_FAILPOINT` names this point, kill this very process with SIGKILL, as `kill -9` would. `name@3` means
+/// the third time that the point is reached.
 #[cfg(feature = "failpoints")]
 pub fn hit(point: &str) {
-    if std::env::var("TIDEGATE_FAILPOINT").is_ok_and(|wanted| wanted == point) {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    /// The point, and how often it may still be reached.
+    static ARMED: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
+        let text = std::env::var("TIDEGATE_FAILPOINT").ok()?;
+        let (name, nth) = match text.split_once('@') {
+            // A number that is none never comes up, and the test that waits for the crash says so.
+            Some((name, nth)) => (name.to_owned(), nth.parse().unwrap_or(u64::MAX)),
+            None => (text, 1),
+        };
+        Some((name, AtomicU64::new(nth)))
+    });
+    let Some((name, left)) = &*ARMED else { return };
+    if name == point && left.fetch_sub(1, Ordering::AcqRel) == 1 {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::thread::park();
     }

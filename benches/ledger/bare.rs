@@ -13,7 +13,9 @@ pub const CHANGES: usize = 4;
 
 /// State changes a second of the bare loop, 64 to a commit.
 pub async fn changes_per_second(home: &Path, database: Option<&str>, lasting: Duration) -> f64 {
-    let options = database.map_or_else(|| Options::sqlite(&home.join("bare.db")), Options::new);
+    // A fresh file each time, so that every round begins alike.
+    let fresh = tempfile::tempdir_in(home).unwrap();
+    let options = database.map_or_else(|| Options::sqlite(&fresh.path().join("bare.db")), Options::new);
     // Makes the schema.
     Store::open(&options).await.unwrap().close().await;
     let mut db = AnyConnection::connect(&options.url).await.unwrap();
@@ -23,7 +25,6 @@ pub async fn changes_per_second(home: &Path, database: Option<&str>, lasting: Du
     let leaf = "x".repeat(420);
     let json = "y".repeat(300);
     let (start, mut n) = (Instant::now(), 0_i64);
-    // Continues after what an earlier run left.
     let base = 1_000_000_000;
     while start.elapsed() < lasting {
         db.execute(if database.is_none() { "BEGIN IMMEDIATE" } else { "BEGIN" }).await.unwrap();

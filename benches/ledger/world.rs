@@ -44,7 +44,7 @@ pub async fn compose_at(home: &Path, database: Option<&str>) -> Composed {
         targets: seed_targets(),
         notifiers: Vec::new(),
         issuer: "http://127.0.0.1:8420".to_owned(),
-        settings: Settings { max_live_grants: u32::MAX, ..Settings::default() },
+        settings: Settings { max_live_grants: None, ..Settings::default() },
         rhythm: Rhythm::default(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),

@@ -134,6 +134,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     std::fs::create_dir_all(&setup.data_dir)
         .with_context(|| format!("cannot make the data directory {}", setup.data_dir.display()))?;
     let store = Store::open(&setup.database).await.context("cannot open the ledger's database")?;
+    let custody = Custody::establish(&store, &setup.data_dir).await?;
     let keys_dir = setup.data_dir.join("keys");
     let signer =
         FileSigner::open(&keys_dir, &setup.issuer, LONGEST_TOKEN, Arc::clone(&setup.entropy), setup.clock.now())
@@ -147,6 +148,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         revocations: Arc::new(store.clone()),
         keys: Arc::new(KeyFiles::new(&keys_dir, Arc::clone(&setup.entropy))),
         data_dir: setup.data_dir.clone(),
+        observing: custody.observing(),
     };
     let mut targets: Vec<(TargetConfig, Arc<dyn Connector>)> = Vec::with_capacity(setup.targets.len());
     for config in setup.targets {
@@ -166,7 +168,6 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
     let origin = log_origin(&store, &setup.issuer).await?;
     let checkpoints = checkpoint_signer(&keys_dir, &origin, setup.entropy.as_ref())?;
-    let custody = Custody::establish(&store, &setup.data_dir).await?;
     let broker = Broker::new(Parts {
         store,
         policy: Arc::new(policy),

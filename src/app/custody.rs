@@ -2,6 +2,7 @@
 //!
 //! Two marks are compared at start. The ledger remembers the fingerprint of the database that it lives in: a copy lives
 //! in another one. The data directory remembers how many audit events the ledger had: a restored backup has fewer.
+//! The latter doubt is kept in a file: it does not go away by itself when the ledger grows again.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,14 @@ const FINGERPRINT: &str = "fingerprint";
 #[derive(Debug, Clone)]
 pub struct Custody {
     mark: PathBuf,
+    doubted: PathBuf,
     doubt: Option<String>,
 }
 
 impl Custody {
     /// Compare the marks; a new ledger is taken charge of.
     pub(super) async fn establish(store: &Store, data_dir: &Path) -> anyhow::Result<Self> {
-        let mark = data_dir.join("ledger.mark");
+        let (mark, doubted) = (data_dir.join("ledger.mark"), data_dir.join("ledger.doubt"));
         let here = store.fingerprint().await.context("cannot tell which database this is")?;
         let remembered = store.meta(FINGERPRINT).await?;
         let size = store.audit_size().await?;
@@ -30,18 +32,25 @@ impl Custody {
             Err(_) => None,
         };
         let doubt = match (remembered, marked) {
-            (None, _) if size == 0 => {
+            // An empty ledger where there was one is no new ledger: all that is live would look like orphans.
+            (None, None | Some(0)) if size == 0 => {
                 store.remember(FINGERPRINT, &here).await?;
                 None
             }
             (Some(there), _) if there != here => Some("the ledger was copied from another database".to_owned()),
             (None, _) => Some("the ledger does not remember its database".to_owned()),
             (Some(_), Some(marked)) if marked > size => {
-                Some(format!("the ledger has {size} events, and this node has seen {marked}: it was restored"))
+                let doubt = format!("the ledger has {size} events, and this node has seen {marked}: it was restored");
+                std::fs::write(&doubted, &doubt).with_context(|| format!("cannot write {}", doubted.display()))?;
+                Some(doubt)
             }
-            _ => None,
+            _ => match std::fs::read_to_string(&doubted) {
+                Ok(before) => Some(before.trim().to_owned()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", doubted.display())),
+            },
         };
-        Ok(Self { mark, doubt })
+        Ok(Self { mark, doubted, doubt })
     }
 
     /// Is there doubt?
@@ -66,7 +75,12 @@ impl Custody {
         let here = store.fingerprint().await?;
         store.remember(FINGERPRINT, &here).await?;
         self.remember(store.audit_size().await?).context("cannot write the mark of the ledger")?;
-        Ok(())
+        match std::fs::remove_file(&self.doubted) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.doubted.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Has somebody said go since?

@@ -131,7 +131,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     let mut targets = seed_targets();
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
-    let mut settings = Settings { max_live_grants: 1_000_000, ..Settings::default() };
+    let mut settings = Settings { max_live_grants: None, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));
@@ -140,8 +140,9 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
             policies = Policies::Directory(config.policies);
         }
         notifiers = config.notifiers;
-        if let Some(most) = config.limits.max_live_grants {
-            settings.max_live_grants = most;
+        settings.max_live_grants = config.limits.max_live_grants;
+        if let Some(slack) = config.limits.lease_slack() {
+            settings.lease_slack = slack;
         }
     }
     let database = match &options.database {

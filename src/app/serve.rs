@@ -46,8 +46,9 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         issuer: issuer.trim_end_matches('/').to_owned(),
         settings: Settings {
             max_pending: config.limits.max_pending.unwrap_or(defaults.max_pending),
-            max_live_grants: config.limits.max_live_grants.unwrap_or(defaults.max_live_grants),
+            max_live_grants: config.limits.max_live_grants.or(defaults.max_live_grants),
             access_token_ttl: config.limits.access_token_ttl.unwrap_or(defaults.access_token_ttl),
+            lease_slack: config.limits.lease_slack().unwrap_or(defaults.lease_slack),
             ..defaults
         },
         rhythm,

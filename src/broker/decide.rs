@@ -153,7 +153,7 @@ impl Broker {
         ctx: &Ctx,
     ) -> Result<(), BrokerError> {
         let mut inputs = inputs_of(request, ctx);
-        inputs.live_grants = self.store.live_grants_of(subject.identity.id).await?;
+        inputs.live_grants = self.live_grants_of(subject.identity.id).await?;
         for id in &request.entitlements {
             let Some(entitlement) = policy.catalog().get(id) else {
                 return Err(BrokerError::State(format!("{id} is no longer in the catalog; deny the request")));

@@ -99,7 +99,7 @@ impl Broker {
             ticket: request.ticket,
             emergency: request.emergency,
             on_behalf: false,
-            live_grants: self.store.live_grants_of(grant.holder).await?.saturating_sub(1),
+            live_grants: self.live_grants_of(grant.holder).await?.saturating_sub(1),
         };
         let decision = policy.decide(&ctx.actor, entitlement, &inputs);
         match decision.verdict {

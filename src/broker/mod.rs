@@ -74,14 +74,16 @@ use bulkhead::Bulkhead;
 pub struct Settings {
     /// Requests one identity may have pending.
     pub max_pending: u32,
-    /// Grants one identity may hold at once.
-    pub max_live_grants: u32,
+    /// Grants one identity may hold at once; `None` for no bound.
+    pub max_live_grants: Option<u32>,
     /// How far ahead a start may lie.
     pub max_start_ahead: Ttl,
     /// How long a decided grant may wait for its target before it fails.
     pub start_window: Duration,
     /// How long a verb waits for activation before it answers `activating`.
     pub activation_wait: Duration,
+    /// Beyond three times the target's time-out: after this, whoever was opening or ending a grant is taken for dead.
+    pub lease_slack: Duration,
     /// Revocation is tried again after this, doubling…
     pub backoff_first: Duration,
     /// …up to this, for ever.
@@ -100,10 +102,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_pending: 100,
-            max_live_grants: 1000,
+            max_live_grants: Some(1000),
             max_start_ahead: Ttl::seconds_or_one(30 * 86_400),
             start_window: Duration::from_secs(15 * 60),
             activation_wait: Duration::from_secs(12),
+            lease_slack: Duration::from_secs(20),
             backoff_first: Duration::from_secs(5),
             backoff_last: Duration::from_secs(15 * 60),
             quarantine_after: 5,

@@ -29,6 +29,7 @@ impl Broker {
         client_secret: &str,
         scope: Option<&str>,
     ) -> Result<IssuedToken, BrokerError> {
+        self.may_change()?;
         let ctx = self.authenticate_client(client_id, client_secret, "oauth").await?;
         if scope.is_some_and(|s| s.split(' ').any(|word| !word.is_empty() && word != SCOPE)) {
             return Err(BrokerError::invalid("scope", "the only scope is `tidegate`"));

@@ -17,8 +17,6 @@ use crate::{
     store::StoreError,
 };
 
-/// Beyond the target's time-out: after this, whoever was opening is taken for dead.
-const LEASE_SLACK: std::time::Duration = std::time::Duration::from_secs(20);
 /// Wait before the second and last try of an opening call that was not answered.
 const SECOND_TRY: std::time::Duration = std::time::Duration::from_millis(300);
 
@@ -29,8 +27,8 @@ impl Broker {
     }
 
     pub(super) fn lease_of(&self, target: Option<&Arc<Target>>, now: Timestamp) -> Timestamp {
-        let timeout = target.map_or(LEASE_SLACK, |t| t.bulkhead.timeout());
-        now.plus_std(timeout.saturating_mul(3).saturating_add(LEASE_SLACK))
+        let timeout = target.map_or(self.settings.lease_slack, |t| t.bulkhead.timeout());
+        now.plus_std(timeout.saturating_mul(3).saturating_add(self.settings.lease_slack))
     }
 
     pub(super) fn intent_of(grant: &Grant, holder_name: &str) -> Option<Intent> {
@@ -290,7 +288,7 @@ impl Broker {
             ticket: request.ticket.clone(),
             emergency: request.emergency,
             on_behalf: request.subject != request.requester,
-            live_grants: self.store.live_grants_of(grant.holder).await?.saturating_sub(1),
+            live_grants: self.live_grants_of(grant.holder).await?.saturating_sub(1),
         };
         let decision = policy.decide(subject, entitlement, &inputs);
         let by_people = !request.needs.is_empty();

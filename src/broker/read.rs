@@ -39,7 +39,7 @@ impl Broker {
     /// What the caller can ask for, and what would happen.
     pub async fn entitlements(&self, ctx: &Ctx) -> Result<List<EntitlementView>, BrokerError> {
         let policy = self.policy();
-        let live_grants = self.store.live_grants_of(ctx.actor_id()).await?;
+        let live_grants = self.live_grants_of(ctx.actor_id()).await?;
         let mut items = Vec::new();
         for entitlement in policy.catalog().entitlements.values() {
             let inputs = Inputs {

@@ -20,7 +20,7 @@ impl Broker {
             ticket: simulate.ticket,
             emergency: simulate.emergency,
             on_behalf: false,
-            live_grants: self.store.live_grants_of(subject.identity.id).await?,
+            live_grants: self.live_grants_of(subject.identity.id).await?,
         };
         let decision = policy.decide(&subject, entitlement, &inputs);
         Ok(SimulationView {

@@ -66,7 +66,7 @@ impl Broker {
                 }
             }
         }
-        if target.description.read_back {
+        if target.description.read_back && target.connector.leaves_objects() {
             self.find_missing(cause, &before, &after, &seen, &mut view).await?;
         }
         metrics::counter!("tidegate_sweeps_total", "target" => id.to_owned()).increment(1);
@@ -141,7 +141,6 @@ impl Broker {
             let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(grant)) else { continue };
             let verify = async { Ok(target.connector.verify(recipe).await) };
             if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
-                // Connectors without objects of their own answer from the ledger: a live grant is present there.
                 view.missing.push(id.to_string());
                 self.drift(cause, grant, "missing", evidence).await?;
             }

@@ -41,6 +41,8 @@ impl Broker {
     /// Is the target reachable, and are the broker's rights there enough? Administrators only.
     pub async fn check_target(&self, ctx: &Ctx, id: &str) -> Result<CheckView, BrokerError> {
         only_admins(ctx)?;
+        // A check may set right what is published, and that is not for a broker that only observes.
+        self.may_change()?;
         let target = self.target_of(id).ok_or(BrokerError::NotFound("target"))?;
         let check = async { Ok::<_, Fault>(target.connector.check().await) };
         let findings = target.bulkhead.call(Purpose::Revoke, check).await.unwrap_or_else(|fault| {

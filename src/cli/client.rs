@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::{
     text::clean,
 };
 use crate::{
-    domain::secret::Secret,
+    domain::{secret::Secret, time::Timestamp},
     ports::entropy::{Entropy as _, SystemEntropy},
 };
 
@@ -82,6 +83,15 @@ impl Client {
     /// Where the server is.
     pub fn url(&self) -> &Url {
         &self.base
+    }
+
+    /// When the token ends, if it says so itself, as a JSON Web Token does. Not verified: only the server can.
+    pub fn token_expiry(&self) -> Option<Timestamp> {
+        let mut parts = self.token.as_ref()?.expose().split('.');
+        let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let claims: Value = serde_json::from_slice(&payload).ok()?;
+        claims.get("exp")?.as_i64().map(Timestamp::from_seconds)
     }
 
     /// GET a thing.

@@ -113,6 +113,20 @@ async fn without_a_token_nothing_is_asked() {
 }
 
 #[test]
+fn a_web_token_says_when_it_ends() {
+    let expiry = |token: &str| {
+        Client::new("http://127.0.0.1:1", Some(Secret::new(token.into())), Duration::from_secs(1))
+            .unwrap()
+            .token_expiry()
+    };
+    let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1769868000}"#);
+    assert_eq!(expiry(&format!("h.{payload}.s")).unwrap().to_string(), "2026-01-31T14:00:00Z");
+    for other in ["tgp_abc", "a.b.c", "a.b.c.d", "", ".."] {
+        assert_eq!(expiry(other), None, "{other}");
+    }
+}
+
+#[test]
 fn names_in_paths_stay_in_their_place() {
     let client = client("http://127.0.0.1:1/base/");
     let path = |parts: &[&str]| client.path(parts).map(|u| u.to_string()).map_err(|f| f.exit);

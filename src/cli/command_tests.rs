@@ -17,7 +17,7 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use super::{
-    Cli, client,
+    Cli, Command, client,
     exit::{Done, Failure},
     global::Cx,
     interruptible,
@@ -46,7 +46,8 @@ async fn run_on(server: &str, line: &[&str], tty: Terminals, answers: &str) -> R
     let cli = Cli::try_parse_from(words).unwrap();
     let (ui, out, err): (_, Captured, Captured) = ui(tty, cli.global.style(), answers);
     let cx = Cx::new(cli.global, ui);
-    let done: Done = interruptible(cli.command, &cx).await;
+    let Command::Client(command) = cli.command else { panic!("not a client's command") };
+    let done: Done = interruptible(command, &cx).await;
     let code = done.unwrap_or_else(|failure: Failure| {
         cx.ui.failure(&failure);
         failure.exit

@@ -14,6 +14,8 @@ use crate::{broker::view::MeView, domain::time::Timestamp, ports::connector::Fin
 
 /// Seconds by which clocks may differ before tokens and certificates fail.
 const SKEW: u64 = 30;
+/// A token that ends within so many seconds is worth a word.
+const SOON: u64 = 300;
 
 fn finding(name: &str, ok: bool, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { name: name.to_owned(), ok, detail: detail.into(), fix: (!ok).then(|| fix.into()) }
@@ -143,7 +145,7 @@ async fn token(cx: &Cx) -> Vec<Finding> {
     match client.get_as::<MeView>(&["v1", "me"]).await {
         Ok((raw, me)) => {
             findings.push(finding("token", true, format!("works, as {}", clean(&me.identity.name)), ""));
-            findings.extend(expiry(&raw, cx));
+            findings.extend(expiry(&raw, client, cx));
         }
         Err(failure) => {
             let fix = failure.next.unwrap_or_else(|| "see the server's log".to_owned());
@@ -153,16 +155,16 @@ async fn token(cx: &Cx) -> Vec<Finding> {
     findings
 }
 
-/// When the token ends, where the server says so.
-fn expiry(me: &Value, cx: &Cx) -> Option<Finding> {
-    let text = me.get("token_expires_at")?.as_str()?;
-    let at: Timestamp = text.parse().ok()?;
+/// When the token ends, where it or the server says so.
+fn expiry(me: &Value, client: &Client, cx: &Cx) -> Option<Finding> {
+    let told = me.get("token_expires_at").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    let at: Timestamp = told.or_else(|| client.token_expiry())?;
     let left = at.since(cx.ui.now()).as_secs();
     Some(finding(
         "token expiry",
-        left > 86_400,
-        cx.ui.until(text),
-        "make a new one soon: tidegate token mint --out FILE",
+        left > SOON,
+        cx.ui.until(&at.to_string()),
+        "make a new one: tidegate token mint --out FILE",
     ))
 }
 

@@ -56,10 +56,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Dev(server::DevArgs),
-    Serve(server::ServeArgs),
-    Bootstrap(server::BootstrapArgs),
-    Resume(server::ResumeArgs),
+    #[command(flatten)]
+    Server(server::ServerCommand),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// The commands that ask a server, or need none.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
     Request(request::RequestArgs),
     Wait(wait::WaitArgs),
     Approve(decide::ApproveArgs),
@@ -115,9 +120,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(command: Command, cx: &Cx) -> Done {
-    let command = match server::start(command, cx) {
-        Ok(done) => return done,
-        Err(client_command) => client_command,
+    let command = match command {
+        Command::Server(command) => return server::run(command, cx),
+        Command::Client(command) => command,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,8 +134,8 @@ fn start(command: Command, cx: &Cx) -> Done {
     done
 }
 
-async fn interruptible(command: Command, cx: &Cx) -> Done {
-    if let Command::Exec(args) = command {
+async fn interruptible(command: ClientCommand, cx: &Cx) -> Done {
+    if let ClientCommand::Exec(args) = command {
         // Its child gets the signals.
         return exec::run(args, cx).await;
     }
@@ -140,38 +145,35 @@ async fn interruptible(command: Command, cx: &Cx) -> Done {
     }
 }
 
-async fn dispatch(command: Command, cx: &Cx) -> Done {
+async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
     match command {
-        Command::Request(args) => request::run(args, cx).await,
-        Command::Wait(args) => wait::run(args, cx).await,
-        Command::Approve(args) => decide::approve(args, cx).await,
-        Command::Deny(args) => decide::deny(args, cx).await,
-        Command::Cancel(args) => decide::cancel(args, cx).await,
-        Command::Ls(args) => ls::run(args, cx).await,
-        Command::Search(args) => search::run(args, cx).await,
-        Command::Show(args) => show::run(args, cx).await,
-        Command::Whoami => whoami::whoami(cx).await,
-        Command::Status => whoami::status(cx).await,
-        Command::Creds(args) => creds::run(args, cx).await,
-        Command::Exec(args) => exec::run(args, cx).await,
-        Command::Extend(args) => ending::extend(args, cx).await,
-        Command::Release(args) => ending::release(args, cx).await,
-        Command::Revoke(args) => ending::revoke(args, cx).await,
-        Command::Attest(args) => ending::attest(args, cx).await,
-        Command::Lock(args) => lock::lock(args, cx).await,
-        Command::Unlock(args) => lock::unlock(args, cx).await,
-        Command::Audit(args) => audit::run(args, cx).await,
-        Command::Policy(args) => policy::run(args, cx).await,
-        Command::Targets(args) => targets::run(args, cx).await,
-        Command::Token(args) => token::run(args, cx).await,
-        Command::Workload(args) => workload::run(args, cx).await,
-        Command::Doctor => doctor::run(cx).await,
-        Command::Completion(args) => local::completion(&args, &cx.ui),
-        Command::Man(args) => local::man(&args, &cx.ui),
-        Command::Version => local::version(&cx.ui),
-        Command::Dev(_) | Command::Serve(_) | Command::Bootstrap(_) | Command::Resume(_) => {
-            Err(Failure::local("this is not a command for a client"))
-        }
+        ClientCommand::Request(args) => request::run(args, cx).await,
+        ClientCommand::Wait(args) => wait::run(args, cx).await,
+        ClientCommand::Approve(args) => decide::approve(args, cx).await,
+        ClientCommand::Deny(args) => decide::deny(args, cx).await,
+        ClientCommand::Cancel(args) => decide::cancel(args, cx).await,
+        ClientCommand::Ls(args) => ls::run(args, cx).await,
+        ClientCommand::Search(args) => search::run(args, cx).await,
+        ClientCommand::Show(args) => show::run(args, cx).await,
+        ClientCommand::Whoami => whoami::whoami(cx).await,
+        ClientCommand::Status => whoami::status(cx).await,
+        ClientCommand::Creds(args) => creds::run(args, cx).await,
+        ClientCommand::Exec(args) => exec::run(args, cx).await,
+        ClientCommand::Extend(args) => ending::extend(args, cx).await,
+        ClientCommand::Release(args) => ending::release(args, cx).await,
+        ClientCommand::Revoke(args) => ending::revoke(args, cx).await,
+        ClientCommand::Attest(args) => ending::attest(args, cx).await,
+        ClientCommand::Lock(args) => lock::lock(args, cx).await,
+        ClientCommand::Unlock(args) => lock::unlock(args, cx).await,
+        ClientCommand::Audit(args) => audit::run(args, cx).await,
+        ClientCommand::Policy(args) => policy::run(args, cx).await,
+        ClientCommand::Targets(args) => targets::run(args, cx).await,
+        ClientCommand::Token(args) => token::run(args, cx).await,
+        ClientCommand::Workload(args) => workload::run(args, cx).await,
+        ClientCommand::Doctor => doctor::run(cx).await,
+        ClientCommand::Completion(args) => local::completion(&args, &cx.ui),
+        ClientCommand::Man(args) => local::man(&args, &cx.ui),
+        ClientCommand::Version => local::version(&cx.ui),
     }
 }
 

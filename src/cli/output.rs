@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
@@ -42,6 +42,9 @@ pub struct Style {
     /// No colours.
     pub no_color: bool,
 }
+
+/// Columns below which folding a table makes it worse.
+const NARROWEST: u16 = 60;
 
 type Sink = Mutex<Box<dyn Write + Send>>;
 
@@ -193,7 +196,8 @@ impl Ui {
     pub fn table(&self, head: &[&str], rows: Vec<Vec<String>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if self.tty.stdout {
+        // A terminal that does not know its width gets whole lines, as a pipe does.
+        if self.tty.stdout && table.width().is_some_and(|width| width >= NARROWEST) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             table.force_no_tty();
@@ -202,8 +206,12 @@ impl Ui {
         for row in rows {
             table.add_row(row.iter().map(|text| Cell::new(text::clean(text))));
         }
-        for column in table.column_iter_mut() {
+        for (column, name) in table.column_iter_mut().zip(head) {
             column.set_padding((0, 2));
+            if *name == "id" {
+                // To be copied in one piece.
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         let mut lines: Vec<String> = table.lines().map(|l| l.trim_end().to_owned()).collect();
         if let Some(first) = lines.first_mut() {

@@ -12,7 +12,7 @@ use super::{
     client::typed,
     exit::{Done, Exit, Failure},
     global::Cx,
-    text::clean,
+    text::{clean, count},
     view,
 };
 use crate::{
@@ -160,7 +160,7 @@ async fn run_simulate(args: &ExplainArgs, cx: &Cx) -> Done {
         let groups: Vec<String> = s.approvers.iter().map(|g| clean(g)).collect();
         let mut text = format!("{}   (policy {})", view::verdict(s.verdict), clean(&s.policy_version));
         if s.approvals > 0 {
-            let _ = write!(text, "\n{} approvals from {}", s.approvals, groups.join(" or "));
+            let _ = write!(text, "\nneeds {} from {}", count(u32::from(s.approvals), "approval"), groups.join(" or "));
         }
         for line in view::conditions(&s.conditions).into_iter().chain(view::reasons(&s.reasons)) {
             let _ = write!(text, "\n  {line}");

@@ -110,7 +110,9 @@ pub async fn run(args: RequestArgs, cx: &Cx) -> Done {
         hint(cx, &request);
         return Ok(Exit::Ok);
     };
-    cx.ui.note(&summary(&cx.ui, &request));
+    if request.state == RequestState::Pending {
+        cx.ui.note(&summary(&cx.ui, &request));
+    }
     let (exit, raw, request) = wait::follow(&request.id, bound, cx, false).await?;
     cx.ui.show(&raw, || summary(&cx.ui, &request))?;
     hint(cx, &request);

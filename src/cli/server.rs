@@ -1,13 +1,14 @@
 //! `tidegate serve`, `dev` and `resume`: their flags. What they do is in [`crate::app`].
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{
-    Command,
     exit::{Done, Exit, Failure},
     global::Cx,
+    token::Place,
 };
 use crate::{
     app::{self, DevOptions},
@@ -65,6 +66,12 @@ pub struct BootstrapArgs {
     /// Unique name of the person who gets the token
     #[arg(long, value_name = "NAME")]
     pub person: String,
+    /// Write the token to this file with mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Show the token even if a terminal is looking
+    #[arg(long)]
+    pub reveal: bool,
 }
 
 const DEFAULT_CONFIG: &str = "/etc/tidegate/tidegate.toml";
@@ -73,48 +80,54 @@ fn read(config: Option<PathBuf>) -> anyhow::Result<Config> {
     Ok(Config::read(&config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))?)
 }
 
-/// Run a server command with all cores; gives any other command back.
-pub(super) fn start(command: Command, cx: &Cx) -> Result<Done, Command> {
-    let run = async |command| -> anyhow::Result<Option<String>> {
-        match command {
-            Command::Dev(args) => {
-                let json = cx.ui.style.json.is_some();
-                let DevArgs { port, data, database, config, tour } = args;
-                app::dev(DevOptions { json, port, data, database, config, tour }).await?;
-                Ok(None)
-            }
-            Command::Serve(args) => {
-                let config = read(args.config)?;
-                if args.check {
-                    return Ok(Some(app::check(&config).await?));
-                }
-                app::serve(&config).await?;
-                Ok(None)
-            }
-            Command::Bootstrap(args) => {
-                let token = app::bootstrap(&read(args.config)?, &args.directory, &args.person).await?;
-                Ok(Some(token.token.expose().to_owned()))
-            }
-            Command::Resume(args) => Ok(Some(app::resume(&read(args.config)?).await?)),
-            _ => Ok(None),
-        }
-    };
-    if !matches!(command, Command::Dev(_) | Command::Serve(_) | Command::Bootstrap(_) | Command::Resume(_)) {
-        return Err(command);
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return Ok(Err(Failure::local(format!("the run-time could not be started: {e}")))),
-    };
-    let outcome = runtime.block_on(run(command));
+/// The commands that are the server and no client of it.
+#[derive(Debug, Subcommand)]
+pub(super) enum ServerCommand {
+    Dev(DevArgs),
+    Serve(ServeArgs),
+    Bootstrap(BootstrapArgs),
+    Resume(ResumeArgs),
+}
+
+/// Run it, with all cores.
+pub(super) fn run(command: ServerCommand, cx: &Cx) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::local(format!("the run-time could not be started: {e}")))?;
+    let done = runtime.block_on(dispatch(command, cx));
     runtime.shutdown_background();
-    Ok(match outcome {
-        Ok(text) => {
-            if let Some(text) = text {
-                let _ = writeln!(std::io::stdout(), "{text}");
-            }
-            Ok(Exit::Ok)
+    done
+}
+
+async fn dispatch(command: ServerCommand, cx: &Cx) -> Done {
+    // The alternate form has the causes, which say what is wrong.
+    let failure = |e: anyhow::Error| Failure::local(format!("{e:#}"));
+    match command {
+        ServerCommand::Dev(args) => {
+            let DevArgs { port, data, database, config, tour } = args;
+            app::dev(DevOptions { json: cx.ui.json(), port, data, database, config, tour }).await.map_err(failure)?;
         }
-        Err(error) => Err(Failure::local(format!("{error:#}"))),
-    })
+        ServerCommand::Serve(args) => {
+            let config = read(args.config).map_err(failure)?;
+            if args.check {
+                cx.ui.data(&app::check(&config).await.map_err(failure)?)?;
+            } else {
+                app::serve(&config).await.map_err(failure)?;
+            }
+        }
+        ServerCommand::Bootstrap(args) => {
+            let place = Place::new(args.out.as_deref(), args.reveal, cx)?;
+            let config = read(args.config).map_err(failure)?;
+            let token = app::bootstrap(&config, &args.directory, &args.person).await.map_err(failure)?;
+            let secret = token.token.expose().to_owned();
+            let raw = json!({"id": token.id, "token": secret, "expires_at": token.expires_at});
+            place.put(&raw, secret, cx)?;
+        }
+        ServerCommand::Resume(args) => {
+            let config = read(args.config).map_err(failure)?;
+            cx.ui.data(&app::resume(&config).await.map_err(failure)?)?;
+        }
+    }
+    Ok(Exit::Ok)
 }

@@ -74,17 +74,20 @@ async fn grant(args: &ShowArgs, cx: &Cx) -> Done {
     // The log is a second thing to ask for: without the right to read it, the grant alone is shown.
     let query = [("grant", args.id.clone())];
     let events = cx.client()?.list(&["v1", "audit"], &query, 100).await.unwrap_or_default();
-    let entries: Vec<TimelineEntry> =
+    let mut entries: Vec<TimelineEntry> =
         events.into_iter().filter_map(|e| typed(e).ok().map(|(_, e)| entry(&e))).collect();
-    let trace = if args.trace {
-        let path = ["v1", "requests", &g.request];
-        cx.client()?.get_as::<RequestView>(&path).await.ok().and_then(|(_, r)| r.trace)
-    } else {
-        None
-    };
+    // The request's own timeline has names where the log has ids.
+    let request = cx.client()?.get_as::<RequestView>(&["v1", "requests", &g.request]).await.ok().map(|(_, r)| r);
+    let named = request.as_ref().and_then(|r| r.timeline.as_deref()).unwrap_or_default();
+    for entry in &mut entries {
+        if let Some(known) = named.iter().find(|n| n.event == entry.event) {
+            entry.actor.clone_from(&known.actor);
+        }
+    }
+    let trace = request.as_ref().filter(|_| args.trace).and_then(|r| r.trace.as_deref()).unwrap_or_default();
     cx.ui.show(&raw, || {
         let mut text = view::grant(&cx.ui, &g);
-        for line in view::reasons(trace.as_deref().unwrap_or_default()) {
+        for line in view::reasons(trace) {
             let _ = write!(text, "\n  {line}");
         }
         if !entries.is_empty() {

@@ -187,6 +187,7 @@ fn spinner(ui: &Ui) -> Option<ProgressBar> {
     let style =
         ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     bar.set_style(style);
+    bar.set_message("waiting...");
     bar.enable_steady_tick(Duration::from_millis(120));
     Some(bar)
 }

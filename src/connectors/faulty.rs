@@ -186,6 +186,10 @@ impl Connector for Faulty {
         self.play(Call::Sweep, self.inner.sweep(), || Ok(Vec::new())).await
     }
 
+    fn leaves_objects(&self) -> bool {
+        self.inner.leaves_objects()
+    }
+
     async fn publication(&self, name: &str) -> Option<Publication> {
         self.inner.publication(name).await
     }

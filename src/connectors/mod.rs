@@ -50,6 +50,8 @@ pub struct Parts {
     pub keys: Arc<dyn KeyVault>,
     /// Where a connector may publish files, in a folder of its kind.
     pub data_dir: PathBuf,
+    /// The ledger may be a restored or cloned one: publish nothing from it before somebody says go.
+    pub observing: bool,
 }
 
 /// A target of the configuration that no connector can be made for. The text says what to change.

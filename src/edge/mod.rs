@@ -2,6 +2,5 @@
 //! store.
 
 pub mod http;
-pub mod oauth;
 
 pub use http::{EdgeParts, Limits, Rate, openapi, router};

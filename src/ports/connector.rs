@@ -134,6 +134,12 @@ pub trait Connector: Send + Sync {
     /// List what bears our mark.
     async fn sweep(&self) -> Result<Vec<Found>, Fault>;
 
+    /// Does every live grant leave an object at the target that [`Connector::sweep`] lists, claimed or not? If so, one
+    /// that is not there is drift.
+    fn leaves_objects(&self) -> bool {
+        true
+    }
+
     /// A file for the target's verifiers, by name: `krl`, `ca.pub`.
     async fn publication(&self, _name: &str) -> Option<Publication> {
         None

@@ -64,6 +64,16 @@ pub(super) struct Inner {
     next_writer: AtomicUsize,
     pub(super) committed: watch::Sender<u64>,
     pub(super) stats: Arc<WriteStats>,
+    /// Hears of other brokers' commits.
+    listening: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+    }
 }
 
 /// WAL with `synchronous=FULL`: a commit that was answered survives a power cut.
@@ -107,6 +117,7 @@ impl Store {
             super::migrations::migrator(backend).run(&readers).await.map_err(migration_error)?;
         }
         let committed = watch::Sender::new(0);
+        let listening = (backend == Backend::Postgres).then(|| listen(options.url.clone(), committed.clone()));
         let stats = Arc::new(WriteStats::default());
         let count = if backend == Backend::Sqlite { 1 } else { options.writers.max(1) };
         let writers = (0..count)
@@ -115,7 +126,15 @@ impl Store {
             })
             .collect();
         Ok(Self {
-            inner: Arc::new(Inner { backend, readers, writers, next_writer: AtomicUsize::new(0), committed, stats }),
+            inner: Arc::new(Inner {
+                backend,
+                readers,
+                writers,
+                next_writer: AtomicUsize::new(0),
+                committed,
+                stats,
+                listening,
+            }),
         })
     }
 
@@ -154,7 +173,26 @@ impl Store {
             writer.close().await;
         }
         self.inner.readers.close().await;
+        if let Some(listening) = &self.inner.listening {
+            listening.abort();
+        }
     }
+}
+
+/// Hear of commits of other brokers on the same ledger. Only wakes those who wait: everything due is found by looking.
+fn listen(url: String, committed: watch::Sender<u64>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            if let Ok(mut listener) = sqlx::postgres::PgListener::connect(&url).await
+                && listener.listen("tidegate").await.is_ok()
+            {
+                while listener.recv().await.is_ok() {
+                    committed.send_modify(|n| *n = n.wrapping_add(1));
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
 }
 
 fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {

@@ -149,12 +149,11 @@ impl Store {
         Ok(Page::read(&rows, limit, "id", grant))
     }
 
-    /// How many grants an identity holds that are not final.
-    pub async fn live_grants_of(&self, holder: IdentityId) -> Result<u32, StoreError> {
-        let row = query("SELECT count(*) AS n FROM grants WHERE holder_id = $1 AND state NOT IN ('ended', 'failed')")
-            .bind(holder.to_string())
-            .fetch_one(&self.inner.readers)
-            .await?;
+    /// How many grants an identity holds that are not final, counted up to `most`.
+    pub async fn live_grants_of(&self, holder: IdentityId, most: u32) -> Result<u32, StoreError> {
+        const SQL: &str = "SELECT count(*) AS n FROM (SELECT 1 FROM grants WHERE holder_id = $1 \
+                           AND state NOT IN ('ended', 'failed') LIMIT $2) AS live";
+        let row = query(SQL).bind(holder.to_string()).bind(i64::from(most)).fetch_one(&self.inner.readers).await?;
         Reader::new("grants", &row).number("n")
     }
 

@@ -1,5 +1,7 @@
 //! Facts about the ledger itself, by name.
 
+use std::os::unix::fs::MetadataExt;
+
 use sqlx::query;
 
 use super::{Store, StoreError, Tx, row::Reader};
@@ -35,7 +37,10 @@ impl Store {
                 let row = query("SELECT file AS value FROM pragma_database_list WHERE name = 'main'")
                     .fetch_one(&self.inner.readers)
                     .await?;
-                Reader::new("meta", &row).text("value")
+                let file = Reader::new("meta", &row).text("value")?;
+                // A file that was put back has the same name and is another file.
+                let number = std::fs::metadata(&file).map_or(0, |meta| meta.ino());
+                Ok(format!("{file}:{number}"))
             }
             super::Backend::Postgres => {
                 let row = query(POSTGRES).fetch_one(&self.inner.readers).await?;

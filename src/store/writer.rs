@@ -155,9 +155,15 @@ impl Shared {
     }
 
     async fn roll_back(&self, state: &mut State) {
-        state.torn = false;
+        // Stays so until it is done: if whoever rolls back is dropped half-way, the next one does it again. Nobody may
+        // commit what is left of the transaction meanwhile, nor be told that it was.
+        state.torn = true;
         state.events.clear();
-        if std::mem::take(&mut state.open) {
+        self.stats.reruns.fetch_add(state.waiting.len() as u64, Ordering::Relaxed);
+        for waiter in state.waiting.drain(..) {
+            let _ = waiter.send(Fate::RunAgain);
+        }
+        if state.open {
             let rolled_back = match state.connection.as_mut() {
                 Some(connection) => connection.execute("ROLLBACK").await.is_ok(),
                 None => false,
@@ -166,11 +172,9 @@ impl Shared {
                 // Closing it ends its transaction too.
                 state.connection = None;
             }
+            state.open = false;
         }
-        self.stats.reruns.fetch_add(state.waiting.len() as u64, Ordering::Relaxed);
-        for waiter in state.waiting.drain(..) {
-            let _ = waiter.send(Fate::RunAgain);
-        }
+        state.torn = false;
     }
 
     async fn commit_for_ever(self: Arc<Self>) {

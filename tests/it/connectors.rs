@@ -75,6 +75,7 @@ impl World {
             revocations: Arc::clone(&self.ledger) as _,
             keys: Arc::new(KeyFiles::new(&keys, entropy)),
             data_dir: self.home.path().to_owned(),
+            observing: false,
         }
     }
 

@@ -213,7 +213,7 @@ async fn a_body_that_trickles_is_given_up() {
 #[tokio::test]
 async fn a_closing_broker_says_so() {
     let app = App::start().await;
-    app.broker.closing().cancel();
+    app.world.broker.closing().cancel();
     let body = json!({"entitlements": ["tokens:orders-read"], "reason": "look at an order"});
     let answer = app.post("ana", "/v1/requests", body).await;
     assert_eq!((answer.status.as_u16(), answer.problem()), (503, "closing"));

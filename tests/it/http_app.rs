@@ -1,30 +1,26 @@
-//! A whole broker behind its HTTP edge, in this process: real store, real policies, real connectors of the seed, no
-//! socket.
+//! A world behind its HTTP edge, in this process and without a socket.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::Value;
 use tidegate::{
-    app::{DirectoryFile, Policies, Setup, compose},
-    broker::{Broker, Settings},
-    domain::{catalog::TargetConfig, id::IdentityId, secret::Secret, time::Ttl},
+    app::seed_directory,
+    domain::{id::IdentityId, secret::Secret, time::Ttl},
     edge::http::{EdgeParts, Limits, router},
-    ports::{clock::SystemClock, entropy::SystemEntropy},
-    store::Options,
-    worker::Rhythm,
+    ports::entropy::SystemEntropy,
 };
 use tower::ServiceExt;
 
-/// The broker, its router, and a token for everybody of the seed.
+use crate::world::{Db, World};
+
+/// The world, its router, and a secret for everybody of the seed.
 pub struct App {
-    pub broker: Arc<Broker>,
-    router: Router,
-    tokens: BTreeMap<String, Secret>,
+    pub world: World,
     pub ids: BTreeMap<String, IdentityId>,
-    _data: TempDir,
+    router: Router,
+    secrets: BTreeMap<String, Secret>,
 }
 
 /// An answer, read to its end.
@@ -50,23 +46,6 @@ impl Answer {
     }
 }
 
-fn targets() -> Vec<TargetConfig> {
-    [("dev-token", "token"), ("dev-ssh", "ssh"), ("dev-directory", "directory")]
-        .into_iter()
-        .map(|(id, kind)| TargetConfig {
-            id: id.into(),
-            kind: kind.to_owned(),
-            concurrency: 8,
-            timeout_seconds: 10,
-            settings: if kind == "token" {
-                json!({"verifiers": "introspect"}).as_object().cloned().unwrap()
-            } else {
-                serde_json::Map::new()
-            },
-        })
-        .collect()
-}
-
 /// Limits that no test runs into by accident.
 pub fn open() -> Limits {
     Limits { per_identity: None, per_address: None, ..Limits::default() }
@@ -78,43 +57,26 @@ impl App {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let composed = compose(Setup {
-            database: Options::sqlite(&data.path().join("tidegate.db")),
-            data_dir: data.path().to_owned(),
-            policies: Policies::Seed,
-            targets: targets(),
-            notifiers: Vec::new(),
-            issuer: "https://tidegate.test".to_owned(),
-            settings: Settings::default(),
-            rhythm: Rhythm::default(),
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy::new()),
-            wrap: None,
-        })
-        .await
-        .unwrap();
-        let broker = composed.broker;
-        tokio::spawn(composed.workers.run());
-        let seed: DirectoryFile = toml::from_str(include_str!("../../src/app/seed.toml")).unwrap();
-        let ids = seed.apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
-        let mut tokens = BTreeMap::new();
+        let world = World::on(Db::Sqlite).await;
+        let broker = &world.broker;
+        let ids = seed_directory().unwrap().apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
+        let mut secrets = BTreeMap::new();
         for (name, id) in &ids {
             let made = broker.create_token_at_console(*id, "test", Ttl::seconds_or_one(3600)).await.unwrap();
-            tokens.insert(name.clone(), made.token);
+            secrets.insert(name.clone(), made.token);
         }
         let router = router(EdgeParts {
-            broker: Arc::clone(&broker),
+            broker: Arc::clone(broker),
             prometheus: None,
             limits,
             entropy: Arc::new(SystemEntropy::new()),
         });
-        Self { broker, router, tokens, ids, _data: data }
+        Self { world, ids, router, secrets }
     }
 
     /// The token (people) or client secret (workloads) of a seeded identity.
     pub fn secret(&self, who: &str) -> &str {
-        self.tokens[who].expose()
+        self.secrets[who].expose()
     }
 
     /// `Authorization` of a seeded person.

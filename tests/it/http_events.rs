@@ -80,7 +80,7 @@ async fn streams_are_bounded_and_end_with_the_broker() {
     let mut one = Stream::open(&app, "ana", None).await;
     let two = app.get("ben", "/v1/events").await;
     assert_eq!((two.status.as_u16(), two.problem()), (503, "overloaded"));
-    app.broker.closing().cancel();
+    app.world.broker.closing().cancel();
     assert!(!one.until("never").await);
     drop(one);
     assert_eq!(app.get("ana", "/v1/events").await.status, 200);

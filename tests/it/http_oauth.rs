@@ -65,7 +65,7 @@ async fn refusals_have_the_codes_of_the_rfc() {
 async fn verifiers_find_keys_and_files() {
     let app = App::start().await;
     let metadata = app.answer(anonymous("GET", "/.well-known/oauth-authorization-server")).await;
-    assert_eq!(metadata.text("issuer"), "https://tidegate.test");
+    assert_eq!(metadata.text("issuer"), "http://127.0.0.1:8420");
     let keys = app.answer(anonymous("GET", "/jwks")).await;
     assert!(keys.body["keys"].as_array().is_some_and(|k| !k.is_empty()), "{}", keys.body);
     assert!(!keys.body.to_string().contains("\"d\""), "a private key is public");

@@ -139,21 +139,16 @@ async fn the_whole_story() {
     assert_eq!(app.post("ana", &format!("{path}/revoke"), json!({"reason": "x"})).await.status, 403);
     let released = app.call("ana", Method::POST, &format!("{path}/release"), &[], None).await;
     assert_eq!(released.status, 200, "{}", released.body);
-    let mut state = released.text("state");
-    for _ in 0..100 {
-        if state == "ended" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        state = app.get("ana", &path).await.text("state");
-    }
-    assert_eq!(state, "ended");
+    app.world.settle().await;
+    let ended = app.get("ana", &path).await;
+    assert_eq!(ended.text("state"), "ended");
+    assert!(ended.body["evidence"].is_object(), "{}", ended.body);
 
     // The log has all of it, under the ids of the calls, without the token.
     let audit = app.get("eve", &format!("/v1/audit?grant={grant}&limit=200")).await;
     let text = audit.body.to_string();
     assert!(!text.contains(&token), "the token is in the audit log");
-    assert!(text.contains(credential.header("x-request-id")), "the claim's request id is not in the audit log");
+    assert!(text.contains(granted.header("x-request-id")), "the id of the call that asked is not in the audit log");
     let event = audit.body["items"][0]["event"]["id"].as_str().unwrap();
     assert_eq!(app.get("eve", &format!("/v1/audit/proof/{event}")).await.status, 200);
     let note = app.get("eve", "/v1/audit/checkpoint").await;

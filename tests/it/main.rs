@@ -3,42 +3,34 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 
 mod architecture;
-#[cfg(feature = "failpoints")]
+mod cli;
 mod connectors;
-#[cfg(feature = "failpoints")]
 mod connectors_directory;
 mod connectors_postgres;
-#[cfg(feature = "failpoints")]
 mod connectors_ssh;
-#[cfg(feature = "failpoints")]
 mod connectors_token;
+mod crash_child;
+mod crash_matrix;
+mod faults_brokers;
+mod faults_custody;
+mod faults_server;
+mod faults_writer;
 mod http_access;
 mod http_app;
 mod http_events;
+mod http_log;
 mod http_oauth;
 mod http_requests;
-#[cfg(feature = "failpoints")]
 mod promises;
-#[cfg(feature = "failpoints")]
 mod promises_later;
 mod servers;
-#[cfg(feature = "failpoints")]
 mod story;
-#[cfg(feature = "failpoints")]
 mod verbs_ask;
-#[cfg(feature = "failpoints")]
 mod verbs_decide;
-#[cfg(feature = "failpoints")]
 mod verbs_faults;
-#[cfg(feature = "failpoints")]
 mod verbs_grants;
-#[cfg(feature = "failpoints")]
 mod verbs_help;
-#[cfg(feature = "failpoints")]
 mod verbs_input;
-#[cfg(feature = "failpoints")]
 mod verbs_machine;
-#[cfg(feature = "failpoints")]
 mod verbs_reads;
-#[cfg(feature = "failpoints")]
 mod world;

@@ -191,7 +191,7 @@ async fn a_repeat_is_answered_with_what_it_made_whatever_has_changed(db: Db) {
 async fn nobody_has_more_pending_or_live_than_the_limits(db: Db) {
     let mut plan = Plan::on(db);
     plan.settings.max_pending = 2;
-    plan.settings.max_live_grants = 3;
+    plan.settings.max_live_grants = Some(3);
     let world = plan.build().await;
     for _ in 0..2 {
         world.ask("ana", want(ADMIN, 600)).await.unwrap();

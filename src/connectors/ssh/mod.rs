@@ -91,11 +91,13 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
         asked: AtomicU64::new(0),
         served: AtomicU64::new(0),
     });
+    // What an older ledger says would take serials off the published list.
+    let start = !parts.observing;
     if let Err(error) = publisher.write_first() {
         // The other targets must not wait for this one's directory; `check` says it too, and every call tries again.
         tracing::warn!(krl = %publisher.path.display(), %error, "there is no revocation list yet");
     }
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+    if let (true, Ok(runtime)) = (start, tokio::runtime::Handle::try_current()) {
         let publisher = Arc::clone(&publisher);
         runtime.spawn(async move {
             if let Err(error) = publisher.publish().await {
@@ -235,6 +237,10 @@ impl Connector for Ssh {
             }
             Err(e) => Presence::Unknown(e.to_string()),
         }
+    }
+
+    fn leaves_objects(&self) -> bool {
+        false
     }
 
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {

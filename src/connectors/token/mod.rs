@@ -219,6 +219,10 @@ impl Connector for Token {
         }
     }
 
+    fn leaves_objects(&self) -> bool {
+        false
+    }
+
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {
         Ok(Vec::new())
     }

@@ -30,14 +30,13 @@ use axum::{
 };
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
     problem::{Kind, Problem},
     state::{Call, Edge, Place},
 };
-use crate::broker::BrokerError;
+use crate::{broker::BrokerError, telemetry::Stopwatch};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -57,7 +56,7 @@ pub(super) async fn around(State(edge): State<Edge>, mut request: Request, next:
         edge: Arc::clone(&edge),
         method: request.method().clone(),
         path: request.extensions().get::<MatchedPath>().cloned().map(|m| (m, request.uri().clone())),
-        started: Instant::now(),
+        started: Stopwatch::start(),
         status: None,
         problem: None,
         call,
@@ -144,7 +143,7 @@ struct Line {
     call: Arc<Call>,
     method: Method,
     path: Option<(MatchedPath, http::Uri)>,
-    started: Instant,
+    started: Stopwatch,
     status: Option<StatusCode>,
     problem: Option<Problem>,
 }

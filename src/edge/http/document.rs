@@ -12,10 +12,10 @@ use utoipa::{
 };
 
 use super::{
+    oauth::ErrorDocument,
     problem::{Kind, ProblemDocument},
     v1::requests::list::RoleInput,
 };
-use crate::edge::oauth::ErrorDocument;
 
 /// Title, tags, schemes.
 #[derive(OpenApi)]

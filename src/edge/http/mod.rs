@@ -11,6 +11,7 @@ mod document;
 mod gate;
 pub mod input;
 mod metrics;
+mod oauth;
 mod operations;
 pub mod problem;
 mod published;
@@ -31,7 +32,6 @@ use self::{
     problem::{Kind, Problem},
     state::Shared,
 };
-use crate::edge::oauth;
 
 /// Everything that can be called.
 fn endpoints() -> OpenApiRouter<Edge> {

@@ -140,7 +140,7 @@ pub struct ProblemDocument<'a> {
     status: u16,
     /// What happened this time, and what to do about it.
     detail: &'a str,
-    /// The request id; also in the `X-Request-Id` header, the log and the audit events.
+    /// The request id; also in the `X-Request-Id` header and in the log.
     instance: String,
     /// The field, parameter or header at fault.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -158,7 +158,8 @@ impl RequestIds {
 /// One call, known to everything that handles it.
 #[derive(Debug)]
 pub struct Call {
-    /// Its id: in the `X-Request-Id` header, in problems, in the log and in every audit event that follows from it.
+    /// Its id: in the `X-Request-Id` header, in problems and in the log; that of the call that asked stays with the
+    /// request and its grants for good.
     pub id: CorrelationId,
     /// Where it came from.
     pub address: IpAddr,

@@ -27,7 +27,7 @@ pub struct Which {
     request: Option<String>,
     /// Only about this grant.
     grant: Option<String>,
-    /// Only those that follow from one call: its `X-Request-Id`.
+    /// Only those that follow from one ask: the `correlation_id` of a request or grant.
     correlation: Option<String>,
     /// Rows wanted, 1 to 200; 50 if missing.
     #[param(minimum = 1, maximum = 200)]

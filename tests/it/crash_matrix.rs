@@ -1,0 +1,406 @@
+//! `kill -9` at every step of the protocol, for every connector, on both databases. After a restart nothing at the
+//! target may be unaccounted for, and ledger, audit log and target say the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::process::ExitStatusExt,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+
+use crate::{
+    connectors_postgres::World as Target,
+    crash_child::{Child, Home, Start},
+    servers::postgres::shared,
+    world::Db,
+};
+
+/// Cases at once: mostly they wait.
+const AT_ONCE: usize = 5;
+/// Seconds that a target may take.
+const TIMEOUT: u64 = 2;
+/// Three time-outs for the lease, one for the call, the rest for a slow machine.
+const SETTLED_WITHIN: Duration = Duration::from_secs(40);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Token,
+    Ssh,
+    Directory,
+    Postgres,
+}
+
+const KINDS: [Kind; 4] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres];
+
+/// Reached by every connector. The first time that a point of opening is reached is the bystander's.
+const POINTS: [&str; 20] = [
+    "ask.recorded@2",
+    "open.before_call@2",
+    "open.after_call@2",
+    "open.recorded@2",
+    "decide.recorded",
+    "extend.recorded",
+    "end.recorded",
+    "lock.recorded",
+    "reap.before_revoke",
+    "reap.after_revoke",
+    "reap.after_verify",
+    "reap.recorded",
+    "reap.after_revoke@2",
+    "reap.recorded@3",
+    // While it starts, while it opens, while it ends.
+    "store.before_commit@3",
+    "store.after_commit@3",
+    "store.before_commit@13",
+    "store.after_commit@13",
+    "store.before_commit@19",
+    "store.after_commit@19",
+];
+const CLAIM_POINTS: [&str; 4] = ["claim.recorded", "claim.recorded@2", "claim.minted", "claim.minted@2"];
+const POSTGRES_POINTS: [&str; 7] = [
+    "postgres.activate.called@2",
+    "postgres.activate.called@3",
+    "postgres.mint.called@2",
+    "postgres.revoke.nologin",
+    "postgres.revoke.cut",
+    "postgres.revoke.cleaned",
+    "postgres.revoke.dropped",
+];
+
+impl Kind {
+    fn points(self) -> impl Iterator<Item = &'static str> {
+        let claims: &[&str] = if self.mints() { &CLAIM_POINTS } else { &[] };
+        let own: &[&str] = if self == Self::Postgres { &POSTGRES_POINTS } else { &[] };
+        POINTS.iter().chain(claims).chain(own).copied()
+    }
+
+    const fn mints(self) -> bool {
+        !matches!(self, Self::Directory)
+    }
+
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Token => "dev-token",
+            Self::Ssh => "dev-ssh",
+            Self::Directory => "dev-directory",
+            Self::Postgres => "prod-db",
+        }
+    }
+
+    /// Granted by policy, and one that a person approves.
+    const fn entitlements(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Token => ("tokens:orders-read", "tokens:orders-admin"),
+            Self::Ssh => ("ssh:web-login", "ssh:deploy"),
+            Self::Directory => ("directory:readers", "directory:oncall"),
+            Self::Postgres => ("db:orders", "db:orders-admin"),
+        }
+    }
+}
+
+/// A credential that was handed over.
+struct Held {
+    grant: String,
+    number: u64,
+    credential: Value,
+}
+
+/// What the driver knows when the server dies.
+#[derive(Default)]
+struct Seen {
+    /// Opened and claimed before anything is torn: it must not notice.
+    bystander: Option<String>,
+    held: Vec<Held>,
+}
+
+struct Case {
+    kind: Kind,
+    home: Home,
+    target: Option<Target<'static>>,
+    mark: String,
+}
+
+impl Case {
+    async fn new(kind: Kind, point: &str, db: Db) -> Self {
+        let mut targets = vec![];
+        for (id, kind) in [("dev-token", "token"), ("dev-ssh", "ssh"), ("dev-directory", "directory")] {
+            let settings = if kind == "token" { json!({"verifiers": "introspect"}) } else { json!({}) };
+            targets.push(json!({"id": id, "kind": kind, "timeout_seconds": TIMEOUT, "settings": settings}));
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let mark = format!("{point}-{db:?}").to_lowercase().chars().map(plain).collect::<String>();
+        let (mut target, mut entitlements) = (None, String::new());
+        if kind == Kind::Postgres {
+            let world = Target::new(shared()).await;
+            let settings = world.settings(&json!({"mark": mark, "pool_size": 3}));
+            targets
+                .push(json!({"id": "prod-db", "kind": "postgres", "timeout_seconds": TIMEOUT, "settings": settings}));
+            for (id, sensitivity) in [("db:orders", 1), ("db:orders-admin", 2)] {
+                entitlements.push_str(&format!(
+                    "\n[[entitlement]]\nid = \"{id}\"\ntarget = \"prod-db\"\ntitle = \"Orders\"\n\
+                     parameters = {{ roles = [\"{}\"] }}\ndefault_ttl = \"1h\"\nmax_ttl = \"4h\"\n\
+                     sensitivity = {sensitivity}\napprovers = [\"approvers\"]\n",
+                    world.name("app")
+                ));
+            }
+            target = Some(world);
+        }
+        let config = json!({"limits": {"lease_slack_seconds": 0}, "target": targets});
+        Self { kind, home: Home::new(db, &config, &entitlements).await, target, mark }
+    }
+
+    async fn claim(&self, child: &Child, grant: &str, seen: &mut Seen) -> anyhow::Result<()> {
+        if self.kind.mints() {
+            let once = child.post(&format!("/v1/grants/{grant}/credential"), "ana", json!({})).await?;
+            let number = once["claim"].as_u64().context("no number")?;
+            seen.held.push(Held { grant: grant.to_owned(), number, credential: once["credential"].clone() });
+        }
+        Ok(())
+    }
+
+    /// Every verb once. Ends early, with an error, when the server dies.
+    async fn story(&self, child: &Child, seen: &mut Seen) -> anyhow::Result<()> {
+        let (everyday, elevated) = self.kind.entitlements();
+        let active = |request: &Value| {
+            let grant = &request["grants"][0];
+            ensure!(grant["state"] == "active", "not active: {grant}");
+            Ok(grant["id"].as_str().context("no id")?.to_owned())
+        };
+        let bystander = active(&child.ask(everyday, 3600).await?)?;
+        seen.bystander = Some(bystander.clone());
+        self.claim(child, &bystander, seen).await?;
+
+        let mine = active(&child.ask(everyday, 600).await?)?;
+        self.claim(child, &mine, seen).await?;
+        if let Ok(note) = child.text("/v1/audit/checkpoint").await {
+            fs::write(self.home.pin(), note)?;
+        }
+        let by = json!({"duration": 60, "reason": "it takes longer"});
+        child.post(&format!("/v1/grants/{mine}/extend"), "ana", by).await?;
+        child.post(&format!("/v1/grants/{mine}/release"), "ana", json!({})).await?;
+
+        let pending = child.ask(elevated, 1200).await?;
+        let path = format!("/v1/requests/{}/approve", pending["id"].as_str().context("no id")?);
+        let approved = active(&child.post(&path, "ben", json!({"comment": "go ahead"})).await?)?;
+        self.claim(child, &approved, seen).await?;
+
+        // Ends by itself: here, or while nobody is there to end it.
+        child.ask(everyday, 1).await?;
+
+        let lock = json!({"kind": "entitlement", "value": elevated, "reason": "crash matrix"});
+        child.post("/v1/locks", "eve", lock).await?;
+        Ok(())
+    }
+
+    /// Crash at the point, start again, and look at everything.
+    async fn run(&self, point: &str) -> anyhow::Result<()> {
+        let mut seen = Seen::default();
+        match self.home.start(Some(point)).await? {
+            Start::Died(status) => ensure!(status.signal() == Some(9), "ended by itself: {status}"),
+            Start::Up(mut child) => {
+                let told = self.story(&child, &mut seen).await;
+                // Long enough for all that the story left to be done.
+                if let Err(never) = child.killed(Duration::from_secs(15)).await {
+                    told?;
+                    return Err(never);
+                }
+            }
+        }
+        let child = self.home.up().await?;
+        let grants = child.settled(SETTLED_WITHIN).await?;
+        self.accounted_for(&child, &grants, &seen).await?;
+        self.home.verify_log(&child).await?;
+
+        // The way to the end is open, too.
+        for grant in grants.iter().filter(|g| g["state"] == "active") {
+            let path = format!("/v1/grants/{}/release", grant["id"].as_str().context("no id")?);
+            child.post(&path, "ana", json!({})).await?;
+        }
+        let ended = child.settled(SETTLED_WITHIN).await?;
+        let live = ended.iter().find(|g| g["state"] == "active");
+        ensure!(live.is_none(), "released and still active: {live:?}");
+        self.accounted_for(&child, &ended, &Seen { bystander: None, held: seen.held }).await.context("at the end")?;
+        child.kill().await;
+        Ok(())
+    }
+
+    /// Ledger, audit log and target say the same.
+    async fn accounted_for(&self, child: &Child, grants: &[Value], seen: &Seen) -> anyhow::Result<()> {
+        for grant in grants {
+            let over = grant["state"] != "active";
+            ensure!(!over || grant["evidence"].is_object(), "over without evidence: {grant}");
+        }
+        let id = |g: &Value| g["id"].as_str().unwrap_or_default().to_owned();
+        let live: BTreeMap<String, u64> = grants
+            .iter()
+            .filter(|g| g["state"] == "active")
+            .map(|g| (id(g), g["claims"].as_u64().unwrap_or(0)))
+            .collect();
+        if let Some(bystander) = &seen.bystander {
+            ensure!(live.contains_key(bystander), "the bystander was hurt: {grants:#?}");
+        }
+        self.ledger_and_log_agree(grants).await?;
+        self.at_the_target(child, &live).await?;
+        for held in &seen.held {
+            let expected = live.get(&held.grant) == Some(&held.number);
+            let works = self.works(child, held).await?;
+            ensure!(works == expected, "copy {} of {} works: {works}; {grants:#?}", held.number, held.grant);
+        }
+        let swept = child.post(&format!("/v1/targets/{}/sweep", self.kind.target()), "eve", json!({})).await?;
+        for what in ["orphans_ended", "orphans_left", "missing", "wider"] {
+            ensure!(swept[what].as_array().is_some_and(Vec::is_empty), "drift: {swept}");
+        }
+        Ok(())
+    }
+
+    async fn ledger_and_log_agree(&self, grants: &[Value]) -> anyhow::Result<()> {
+        let mut log: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let events = "SELECT grant_id, action FROM audit_events WHERE grant_id IS NOT NULL ORDER BY seq";
+        for row in self.home.rows(events).await? {
+            log.entry(row[0].clone()).or_default().push(row[1].clone());
+        }
+        ensure!(log.len() == grants.len(), "the log knows {} grants, the ledger {}", log.len(), grants.len());
+        for grant in grants {
+            let id = grant["id"].as_str().context("no id")?;
+            let events = log.get(id).with_context(|| format!("{id} is not in the log"))?;
+            let count = |action: &str| events.iter().filter(|e| *e == action).count() as u64;
+            let moved =
+                |e: &&String| !matches!(e.as_str(), "grant.claimed" | "grant.extended" | "grant.extension_undone");
+            let last = events.iter().rfind(moved).context("no event")?;
+            let state = grant["state"].as_str().context("no state")?;
+            ensure!(*last == format!("grant.{state}"), "{id} is {state}, and the log says {events:?}");
+            ensure!(count("grant.activating") == 1 && count("grant.active") <= 1, "{id}: {events:?}");
+            ensure!(count("grant.ended") + count("grant.failed") <= 1, "{id} ended more than once: {events:?}");
+            ensure!(grant["claims"].as_u64() == Some(count("grant.claimed")), "claims of {id}: {events:?} {grant}");
+        }
+        let claims = "SELECT grant_id FROM claims WHERE number > (SELECT g.claims FROM grants g WHERE g.id = grant_id)";
+        ensure!(self.home.rows(claims).await?.is_empty(), "claims that are not counted");
+        let lost = "SELECT id FROM requests r WHERE state = 'approved' \
+                    AND (SELECT count(*) FROM grants g WHERE g.request_id = r.id) <> 1";
+        ensure!(self.home.rows(lost).await?.is_empty(), "approved requests without their grant");
+        Ok(())
+    }
+
+    /// What the target itself shows is exactly what is live.
+    async fn at_the_target(&self, child: &Child, live: &BTreeMap<String, u64>) -> anyhow::Result<()> {
+        let expected: BTreeSet<String> = live.keys().cloned().collect();
+        match self.kind {
+            Kind::Token => {}
+            Kind::Directory => {
+                let rows = self.home.rows("SELECT grant_id FROM memberships WHERE grant_id <> ''").await?;
+                let found: BTreeSet<String> = rows.into_iter().flatten().collect();
+                ensure!(found == expected, "memberships {found:?}, live {expected:?}");
+            }
+            Kind::Ssh => {
+                let ca: ssh_key::PublicKey =
+                    String::from_utf8(child.bytes("/published/dev-ssh/ca.pub").await?)?.trim().parse()?;
+                let krl = child.bytes("/published/dev-ssh/krl").await?;
+                let krl = tidegate::connectors::ssh::krl::read(&krl, &ca.to_bytes()?)?;
+                let claims = "SELECT CAST(serial AS TEXT), grant_id, CAST(number AS TEXT) FROM claims";
+                for row in self.home.rows(claims).await? {
+                    let (serial, number): (u64, u64) = (row[0].parse()?, row[2].parse()?);
+                    let good = live.get(&row[1]) == Some(&number);
+                    let listed = krl.serials.contains(serial);
+                    ensure!(listed != good, "serial {serial} of {} is listed: {listed}", row[1]);
+                }
+            }
+            Kind::Postgres => {
+                let sql = format!(
+                    "SELECT coalesce(string_agg(rolname, ',' ORDER BY rolname), '') FROM pg_roles r \
+                     WHERE shobj_description(r.oid, 'pg_authid') LIKE '{} grant %'",
+                    self.mark
+                );
+                let found = shared().ask("postgres", &sql).await.unwrap_or_default();
+                let role = |id: &String| id.replace("grt_", "tg_").to_lowercase();
+                let expected = expected.iter().map(role).collect::<Vec<_>>().join(",");
+                ensure!(found == expected, "roles {found}, live {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a copy still open anything?
+    async fn works(&self, child: &Child, held: &Held) -> anyhow::Result<bool> {
+        let field = |name: &str| held.credential[name].as_str().with_context(|| format!("no {name}"));
+        match (self.kind, &self.target) {
+            (Kind::Token, _) => child.introspect(field("token")?).await,
+            (Kind::Postgres, Some(target)) => {
+                let options = shared().options(field("username")?, field("password")?, &target.database);
+                Ok(options.connect().await.is_ok())
+            }
+            (Kind::Ssh, _) => {
+                let certificate: ssh_key::Certificate = field("certificate")?.parse()?;
+                let row = format!("SELECT grant_id FROM claims WHERE serial = {}", certificate.serial());
+                ensure!(
+                    self.home.rows(&row).await? == [[held.grant.clone()]],
+                    "a serial that the ledger does not know"
+                );
+                let ca: ssh_key::PublicKey =
+                    String::from_utf8(child.bytes("/published/dev-ssh/ca.pub").await?)?.trim().parse()?;
+                let krl = child.bytes("/published/dev-ssh/krl").await?;
+                let krl = tidegate::connectors::ssh::krl::read(&krl, &ca.to_bytes()?)?;
+                Ok(!krl.serials.contains(certificate.serial()))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+async fn matrix(db: Db) {
+    let only = std::env::var("CRASH_ONLY").unwrap_or_default();
+    let cells = KINDS
+        .into_iter()
+        .flat_map(|kind| kind.points().map(move |point| (kind, point)))
+        .filter(|(kind, point)| format!("{kind:?} {point}").contains(&only));
+    let results: Vec<(String, anyhow::Result<()>, String)> = futures::stream::iter(cells)
+        .map(|(kind, point)| async move {
+            let case = Case::new(kind, point, db).await;
+            let result = case.run(point).await;
+            (format!("{kind:?} × {point} × {db:?}"), result, case.home.log())
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let all = results.len();
+    let broken: Vec<String> = results
+        .into_iter()
+        .filter_map(|(cell, result, log)| result.err().map(|why| format!("{cell}: {why:#}\n{log}")))
+        .collect();
+    assert!(broken.is_empty(), "{} of {all} cells are broken:\n\n{}", broken.len(), broken.join("\n\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_every_step_forgets_nothing_on_sqlite() {
+    matrix(Db::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_every_step_forgets_nothing_on_postgres() {
+    matrix(Db::Postgres).await;
+}
+
+/// A point that nobody names in the matrix would never be tried.
+#[test]
+fn every_failpoint_is_in_the_matrix() {
+    fn visit(dir: &std::path::Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.path().is_dir() {
+                visit(&entry.path(), found);
+                continue;
+            }
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let names = text.split("failpoint::hit(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+    let mut found = BTreeSet::new();
+    visit(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let bare = |point: &str| point.split('@').next().unwrap_or_default().to_owned();
+    let tried: BTreeSet<String> = KINDS.into_iter().flat_map(Kind::points).map(bare).collect();
+    assert_eq!(found, tried);
+}

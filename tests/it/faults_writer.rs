@@ -1,0 +1,138 @@
+//! The shared commits: changes that fail, are dropped half-way or are given up must take nothing of the others along,
+//! and leave nothing of themselves.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use sqlx::{AnyConnection, Connection, Row};
+use tidegate::{
+    domain::{
+        audit::Event,
+        id::{CorrelationId, EventId},
+        time::Timestamp,
+    },
+    store::{Store, StoreError},
+};
+
+use crate::{
+    on_both,
+    world::{Db, World},
+};
+
+const CHANGES: u64 = 400;
+
+fn event(n: u64) -> Event {
+    Event {
+        id: EventId::new(ulid::Ulid::from_parts(n, 1)),
+        at: Timestamp::from_seconds(1),
+        action: "test.change".to_owned(),
+        actor: None,
+        via: "test".to_owned(),
+        subject: None,
+        request: None,
+        grant: None,
+        target: None,
+        correlation: CorrelationId::new(ulid::Ulid::from_parts(n, 2)),
+        details: serde_json::json!({"n": n}),
+    }
+}
+
+/// What a change does in the middle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Succeeds,
+    /// Writes, then says no.
+    Fails,
+    /// Writes, then is dropped.
+    Dropped,
+    /// Writes, says no, and is dropped while it is taken back.
+    FailsAndGivenUp,
+    /// Is dropped at any instant: it may have been committed, or not, but not in part.
+    GivenUp,
+}
+
+fn fate(n: u64) -> Fate {
+    match n % 10 {
+        2 | 7 => Fate::Fails,
+        4 => Fate::Dropped,
+        5 => Fate::FailsAndGivenUp,
+        9 => Fate::GivenUp,
+        _ => Fate::Succeeds,
+    }
+}
+
+async fn change(store: &Store, n: u64, fate: Fate) -> Result<(), StoreError> {
+    loop {
+        let mut tx = store.begin().await?;
+        let written = async {
+            tx.set_meta(&format!("test-{n}"), "a").await?;
+            tx.set_meta(&format!("test-{n}-too"), "b").await?;
+            tx.audit(event(n));
+            if matches!(fate, Fate::Fails | Fate::FailsAndGivenUp) { Err(StoreError::Conflict) } else { Ok(()) }
+        }
+        .await;
+        if fate == Fate::Dropped {
+            drop(tx);
+            return Err(StoreError::Conflict);
+        }
+        if let Some(result) = tx.end(written).await {
+            return result;
+        }
+    }
+}
+
+async fn run(store: Arc<Store>, n: u64) -> Option<Result<(), StoreError>> {
+    match fate(n) {
+        // Spread over the whole life of a change, from the queue to the commit.
+        fate @ (Fate::GivenUp | Fate::FailsAndGivenUp) => {
+            let patience = Duration::from_micros((n * 7919) % 20_000);
+            tokio::time::timeout(patience, change(&store, n, fate)).await.ok()
+        }
+        fate => Some(change(&store, n, fate).await),
+    }
+}
+
+async fn names(world: &World) -> BTreeSet<String> {
+    let mut ledger = AnyConnection::connect(&world.database.url).await.unwrap();
+    let rows = sqlx::query("SELECT name FROM meta WHERE name LIKE 'test-%'").fetch_all(&mut ledger).await.unwrap();
+    rows.iter().map(|r| r.get(0)).collect()
+}
+
+async fn changes_harm_only_themselves(db: Db) {
+    let world = World::on(db).await;
+    let store = Arc::new(world.store().clone());
+    let before = store.audit_size().await.unwrap();
+    let running: Vec<_> = (0..CHANGES).map(|n| tokio::spawn(run(Arc::clone(&store), n))).collect();
+    let mut results = Vec::new();
+    for task in running {
+        let within = tokio::time::timeout(Duration::from_secs(60), task).await;
+        results.push(within.expect("a change never came back").unwrap());
+    }
+    // Whatever was given up last is taken back before the next change.
+    change(&store, CHANGES, Fate::Succeeds).await.unwrap();
+    results.push(Some(Ok(())));
+
+    let names = names(&world).await;
+    let page = store.events(&tidegate::store::AuditFilter::default(), before, 10_000).await.unwrap();
+    let seqs: Vec<u64> = page.items.iter().map(|e| e.seq).collect();
+    assert_eq!(seqs, (before..before + seqs.len() as u64).collect::<Vec<_>>(), "{db:?}: the log has holes");
+    let logged: Vec<u64> = page
+        .items
+        .iter()
+        .filter_map(|e| serde_json::from_str::<serde_json::Value>(&e.leaf).unwrap()["details"]["n"].as_u64())
+        .collect();
+    for (n, result) in (0..).zip(&results) {
+        let there = names.contains(&format!("test-{n}"));
+        let events = logged.iter().filter(|l| **l == n).count();
+        assert_eq!(there, names.contains(&format!("test-{n}-too")), "{db:?}: half of {n} was committed");
+        assert_eq!(usize::from(there), events, "{db:?}: {n} is there: {there}, and has {events} events");
+        match (fate(n), result) {
+            (_, Some(Ok(()))) => assert!(there, "{db:?}: {n} was confirmed and is lost"),
+            (Fate::Succeeds, other) => panic!("{db:?}: {n} did nothing wrong: {other:?}"),
+            (Fate::GivenUp, None) => {}
+            (_, other) => assert!(!there, "{db:?}: {n} ended with {other:?} and is there"),
+        }
+    }
+    assert_eq!(page.items.len() as u64, store.audit_size().await.unwrap() - before, "{db:?}");
+}
+
+on_both!(changes_harm_only_themselves);
