@@ -200,7 +200,8 @@ async fn p04_a_secret_is_written_nowhere(db: Db) {
         .iter()
         .flat_map(|s| s.split(['.', '\n']))
         .filter(|p| p.len() > 30 && !p.starts_with("-----") && !p.starts_with("ssh-") && !p.starts_with("eyJ"))
-        .map(str::to_owned)
+        // Also a part of one is too much.
+        .map(|p| p.chars().take(32).collect())
         .collect();
     assert!(pieces.len() >= 6, "{}", pieces.len());
     let mut places: Vec<(String, Vec<u8>)> = vec![("the log".to_owned(), LOGGED.lock().unwrap().clone())];
