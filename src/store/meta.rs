@@ -1,6 +1,6 @@
 //! Facts about the ledger itself, by name.
 
-use std::os::unix::fs::MetadataExt;
+use std::{os::unix::fs::MetadataExt, path::Path, time::UNIX_EPOCH};
 
 use sqlx::query;
 
@@ -27,9 +27,7 @@ impl Store {
                     .fetch_one(&self.inner.readers)
                     .await?;
                 let file = Reader::new("meta", &row).text("value")?;
-                // A file that was put back has the same name and is another file.
-                let number = std::fs::metadata(&file).map_or(0, |meta| meta.ino());
-                Ok(format!("{file}:{number}"))
+                Ok(format!("{file}:{}", which_file(Path::new(&file))))
             }
             super::Backend::Postgres => {
                 let row = query(POSTGRES).fetch_one(&self.inner.readers).await?;
@@ -37,6 +35,14 @@ impl Store {
             }
         }
     }
+}
+
+/// A file that was put back has the same name and is another file. Its number alone may be used again; no tool for
+/// backups can set when a file was made.
+fn which_file(path: &Path) -> String {
+    let Ok(meta) = std::fs::metadata(path) else { return String::new() };
+    let made = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    format!("{}:{}", meta.ino(), made.map_or(0, |at| at.as_nanos()))
 }
 
 impl Tx {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Cases at once: mostly they wait.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 6;
 /// Seconds that a target may take.
 const TIMEOUT: u64 = 2;
 /// Three time-outs for the lease, one for the call, the rest for a slow machine.

@@ -214,6 +214,7 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
 }
 
 async fn cloned_node() -> anyhow::Result<()> {
@@ -281,7 +282,6 @@ async fn restored(db: Db, everything: bool) -> anyhow::Result<()> {
     let running = node.serve().await?;
     running.post(&format!("/v1/grants/{login}/release"), &ana, json!({})).await?;
     running.until_state(&ana, &login, "ended").await?;
-    sleep(Duration::from_secs(3)).await;
     running.stop().await?;
     let published = node.krl();
 

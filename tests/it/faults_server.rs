@@ -61,12 +61,15 @@ async fn each_key_once(home: &Home, child: &Child, keys: usize) -> anyhow::Resul
     let rows = home
         .rows(
             "SELECT r.id, CAST((SELECT count(*) FROM grants g WHERE g.request_id = r.id) AS TEXT), \
-             CAST((SELECT count(*) FROM audit_events e WHERE e.request_id = r.id AND e.action = 'request.created') AS TEXT) \
+             CAST((SELECT count(*) FROM audit_events e WHERE e.request_id = r.id AND e.action = 'request.created') AS TEXT), r.state \
              FROM requests r WHERE r.id IN (SELECT request_id FROM idempotency_keys)",
         )
         .await?;
     ensure!(rows.len() == keys, "{} requests for {keys} keys", rows.len());
-    ensure!(rows.iter().all(|r| r[1] == "1" && r[2] == "1"), "{rows:?}");
+    // The eleventh live grant on needs approval.
+    let once = |r: &&Vec<String>| r[1] == if r[3] == "approved" { "1" } else { "0" } && r[2] == "1";
+    let other: Vec<_> = rows.iter().filter(|r| !once(r)).collect();
+    ensure!(other.is_empty(), "{other:?}");
     home.verify_log(child).await
 }
 
@@ -151,6 +154,55 @@ async fn full_disk() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same on a file system that really is full, where this user may mount one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_file_system_is_said_and_survived() {
+    full_file_system().await.unwrap();
+}
+
+async fn full_file_system() -> anyhow::Result<()> {
+    let home = Home::new(Db::Sqlite, &plain_config(), "").await;
+    fs::create_dir_all(home.data())?;
+    let own = ["--mount", "--map-root-user"];
+    let mut possible = Command::new("unshare");
+    possible.args(own).args(["mount", "-t", "tmpfs", "tmpfs"]).arg(home.data());
+    if !possible.output().await.is_ok_and(|out| out.status.success()) {
+        // Some containers forbid it; the test with a limit on file sizes runs everywhere.
+        return Ok(());
+    }
+    let mut command = Command::new("unshare");
+    command.args(own).args(["sh", "-c", "mount -t tmpfs -o size=6m tmpfs \"$0\" && exec \"$@\""]);
+    command.arg(home.data()).arg(PROGRAM);
+    home.arguments(&mut command);
+    let Start::Up(child) = home.spawn(command).await? else { anyhow::bail!("it does not start: {}", home.log()) };
+    // Seen from outside of its mounts.
+    let root = format!("/proc/{}/root", child.process.id().context("it runs")?);
+    let ballast = std::path::Path::new(&root).join(home.data().strip_prefix("/")?).join("ballast");
+    child.ask("tokens:orders-read", 600).await?;
+    let filled = fs::write(&ballast, vec![0; 8 << 20]);
+    ensure!(filled.is_err(), "the file system is not full");
+    let mut confirmed = 1;
+    let refused = loop {
+        let body = json!({"entitlements": ["tokens:orders-read"], "duration": 600, "reason": "x".repeat(900)});
+        let answer = child.call(http::Method::POST, "/v1/requests", "ana", Some(body)).await?;
+        if !answer.0.is_success() {
+            break answer;
+        }
+        confirmed += 1;
+        ensure!(confirmed < 2000, "it never fills up");
+    };
+    ensure!(unavailable(&refused), "{refused:?}");
+    let detail = refused.1["detail"].as_str().unwrap_or_default();
+    ensure!(detail == "the database is full", "{detail}");
+    fs::remove_file(&ballast)?;
+    ask_patiently(&child, "after", Duration::from_secs(15)).await?;
+    let requests = child.get("/v1/requests?limit=200", "eve").await?;
+    let count = requests["items"].as_array().context("a list")?.len();
+    ensure!(count == confirmed + 1 || !requests["next"].is_null(), "{count} requests, {confirmed} + 1 were confirmed");
+    child.kill().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_goes_and_comes_back_loses_and_doubles_nothing() {
     gone_and_back().await.unwrap();
@@ -170,6 +222,7 @@ async fn gone_and_back() -> anyhow::Result<()> {
             tokio::spawn(async move {
                 for n in 0..EACH {
                     ask_patiently(&child, &format!("key-{client}-{n}"), Duration::from_secs(60)).await?;
+                    sleep(Duration::from_millis(30)).await;
                 }
                 anyhow::Ok(())
             })
