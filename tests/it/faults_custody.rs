@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    crash_child::{PROGRAM, policies},
+    crash_child::{PROGRAM, client, free_port, policies},
     world::Db,
 };
 
@@ -35,9 +35,8 @@ struct Running<'a> {
 impl Node {
     /// With its configuration in that directory; the ledger may be there already.
     fn new(dir: &Path, database: Option<&str>) -> Self {
-        tidegate::keys::init_crypto();
         fs::create_dir_all(dir).unwrap();
-        let port = crate::crash_child::free_port();
+        let port = free_port();
         let mut config = json!({
             "listen": format!("127.0.0.1:{port}"),
             // The name stays the same wherever the node runs.
@@ -56,8 +55,7 @@ impl Node {
         }
         policies(&dir.join("policies"), "");
         fs::write(dir.join("tidegate.toml"), toml::to_string(&config).unwrap()).unwrap();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { dir: dir.to_owned(), port, http }
+        Self { dir: dir.to_owned(), port, http: client() }
     }
 
     fn command(&self, verb: &str) -> Command {

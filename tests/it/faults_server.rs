@@ -93,7 +93,7 @@ async fn a_locked_postgres_is_said_and_survived() {
     let mut other = shared().admin(database).await;
     other.execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let ana = world.who("ana").await;
-    let error = world.broker.ask(&ana, want("tokens:orders-read", 600)).await.err().expect("it is locked");
+    let Err(error) = world.broker.ask(&ana, want("tokens:orders-read", 600)).await else { panic!("it is locked") };
     assert_eq!(error.to_string(), "the database is locked by another process");
     other.execute("ROLLBACK").await.unwrap();
     assert!(world.actions().await.is_empty(), "nothing was recorded");
@@ -148,7 +148,7 @@ async fn full_disk() -> anyhow::Result<()> {
     let ended = grants.iter().find(|g| g["id"] == short["grants"][0]["id"]).context("the short one")?;
     ensure!(ended["state"] == "ended" && ended["evidence"].is_object(), "{ended}");
     let lost = home.rows("SELECT id FROM requests WHERE state = 'approved'").await?.len();
-    ensure!(lost >= confirmed + keys + 1, "{lost} requests, and more were confirmed");
+    ensure!(lost > confirmed + keys, "{lost} requests, and more were confirmed");
     each_key_once(&home, &child, keys).await?;
     child.kill().await;
     Ok(())
@@ -221,7 +221,7 @@ async fn gone_and_back() -> anyhow::Result<()> {
             let child = Arc::clone(&child);
             tokio::spawn(async move {
                 for n in 0..EACH {
-                    ask_patiently(&child, &format!("key-{client}-{n}"), Duration::from_secs(60)).await?;
+                    ask_patiently(&child, &format!("key-{client}-{n}"), Duration::from_mins(1)).await?;
                     sleep(Duration::from_millis(30)).await;
                 }
                 anyhow::Ok(())
@@ -413,7 +413,7 @@ async fn target_away() -> anyhow::Result<()> {
     ensure!(other["grants"][0]["state"] == "active" && before.elapsed() < Duration::from_secs(2), "{other}");
     ensure!(roles("away").await == 1, "it cannot be gone yet");
     gate.open.send_replace(true);
-    let grants = child.settled(Duration::from_secs(60)).await?;
+    let grants = child.settled(Duration::from_mins(1)).await?;
     let ended = grants.iter().find(|g| g["id"] == grant["id"]).context("the grant")?;
     ensure!(ended["state"] == "ended" && ended["attempts"].as_u64() > Some(0), "{ended}");
     ensure!(roles("away").await == 0, "gone for good");
