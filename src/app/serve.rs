@@ -94,6 +94,7 @@ pub(super) async fn run(
         tracing::error!(doubt, "observing only; run `tidegate resume` when no other broker works on this ledger");
     }
     let working = tokio::spawn(workers.run());
+    let last_mark = custody.clone();
     let keeping = {
         let (broker, custody, data_dir) = (Arc::clone(&broker), custody, data_dir.to_owned());
         tokio::spawn(async move {
@@ -148,8 +149,14 @@ pub(super) async fn run(
     }
     closing.cancel();
     let patience = tokio::time::timeout(PATIENCE, working).await;
-    let finished = broker.close(PATIENCE).await;
     let _ = keeping.await;
+    if !broker.is_observing()
+        && let Ok(size) = broker.store().audit_size().await
+        && let Err(error) = last_mark.remember(size)
+    {
+        tracing::warn!(error = %error, "the mark of the ledger could not be written");
+    }
+    let finished = broker.close(PATIENCE).await;
     if patience.is_err() || !finished {
         tracing::warn!("not everything in flight finished in time; it is taken over when its lease runs out");
     }
