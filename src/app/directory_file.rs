@@ -68,20 +68,19 @@ impl DirectoryFile {
             if groups.contains_key(name) {
                 continue;
             }
-            let id = match store.group(name).await? {
-                Some(group) => group.id,
-                None => {
-                    let id = GroupId::new(entropy.ulid(now)?);
-                    loop {
-                        let mut tx = store.begin().await?;
-                        let made = tx.insert_group(id, name, now).await;
-                        if let Some(result) = tx.end(made).await {
-                            result?;
-                            break;
-                        }
+            let id = if let Some(group) = store.group(name).await? {
+                group.id
+            } else {
+                let id = GroupId::new(entropy.ulid(now)?);
+                loop {
+                    let mut tx = store.begin().await?;
+                    let made = tx.insert_group(id, name, now).await;
+                    if let Some(result) = tx.end(made).await {
+                        result?;
+                        break;
                     }
-                    id
                 }
+                id
             };
             groups.insert(name.clone(), id);
         }
@@ -107,9 +106,10 @@ impl DirectoryFile {
         }
         let owner = match &entry.owner {
             None => None,
-            Some(name) => match seeded.get(name) {
-                Some(id) => Some(*id),
-                None => {
+            Some(name) => {
+                if let Some(id) = seeded.get(name) {
+                    Some(*id)
+                } else {
                     let found = store.subject_by_name(name, now).await?;
                     let found = found.ok_or_else(|| {
                         anyhow::anyhow!(
@@ -119,7 +119,7 @@ impl DirectoryFile {
                     })?;
                     Some(found.identity.id)
                 }
-            },
+            }
         };
         anyhow::ensure!(
             !entry.kind.is_non_human() || owner.is_some(),

@@ -71,8 +71,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "listening beyond loopback without TLS: put a TLS-terminating proxy in front");
     }
-    let mut limits = Limits::default();
-    limits.behind_proxy = config.behind_proxy;
+    let mut limits = Limits { behind_proxy: config.behind_proxy, ..Limits::default() };
     if let Some(rate) = config.limits.requests_per_second.and_then(std::num::NonZeroU32::new) {
         limits.per_identity =
             Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
@@ -193,12 +192,11 @@ pub async fn bootstrap(config: &Config, directory: &Path, person: &str) -> anyho
     anyhow::ensure!(!composed.custody.observing(), "this ledger was restored or cloned; run `tidegate resume` first");
     let broker = composed.broker;
     let seeded = file.apply(broker.store(), broker.entropy(), broker.now()).await?;
-    let id = match seeded.get(person) {
-        Some(id) => *id,
-        None => {
-            let found = broker.store().subject_by_name(person, broker.now()).await?;
-            found.with_context(|| format!("there is no `{person}` in the directory"))?.identity.id
-        }
+    let id = if let Some(id) = seeded.get(person) {
+        *id
+    } else {
+        let found = broker.store().subject_by_name(person, broker.now()).await?;
+        found.with_context(|| format!("there is no `{person}` in the directory"))?.identity.id
     };
     let token = broker.create_token_at_console(id, "bootstrap", Ttl::seconds_or_one(86_400)).await?;
     broker.close(Duration::from_secs(5)).await;

@@ -79,8 +79,9 @@ impl Workers {
             let mut tx = store.begin().await?;
             let written = match (&outcome, wait) {
                 (Ok(()), _) => tx.settle_message(&id, out.epoch, now, None).await,
-                (Err(NotifyError::Gone(why)), _) => tx.settle_message(&id, out.epoch, now, Some(why)).await,
-                (Err(NotifyError::Retry(why)), None) => tx.settle_message(&id, out.epoch, now, Some(why)).await,
+                (Err(NotifyError::Gone(why)), _) | (Err(NotifyError::Retry(why)), None) => {
+                    tx.settle_message(&id, out.epoch, now, Some(why)).await
+                }
                 (Err(NotifyError::Retry(why)), Some(wait)) => {
                     tx.postpone_message(&id, out.epoch, now.plus_std(Duration::from_secs(wait)), why).await
                 }

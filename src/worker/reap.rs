@@ -69,7 +69,7 @@ impl Workers {
             match finished {
                 Ok(outcome) => done.push(outcome),
                 Err(error) => {
-                    tracing::error!(target, error = %error, "settling a grant panicked; its lease will run out")
+                    tracing::error!(target, error = %error, "settling a grant panicked; its lease will run out");
                 }
             }
             if done.len() >= RECORD {
