@@ -140,7 +140,7 @@ async fn a_clock_that_steps_neither_revives_nor_prolongs(db: Db) {
     let secret = claim(&world, "ana", &token.id).await.unwrap();
     let ends = world.grant(&grant.id).await.not_after.unwrap();
     // Back by a day: nothing ends early, nothing is prolonged.
-    world.clock.set(noon.minus_std(std::time::Duration::from_secs(86_400)));
+    world.clock.set(noon.minus_std(std::time::Duration::from_hours(24)));
     world.settle().await;
     assert_eq!(world.state(&grant.id).await, GrantState::Active);
     assert_eq!(world.grant(&grant.id).await.not_after, Some(ends));

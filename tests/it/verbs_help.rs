@@ -192,10 +192,11 @@ pub async fn groups(world: &World, name: &str) -> Vec<String> {
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let waiting = async {
         while !holds().await {
-            tokio::task::yield_now().await;
+            // No event tells of all of it; busy waiting would hold up what is waited for.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Wait until a call to the target has begun.

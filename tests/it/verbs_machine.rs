@@ -166,6 +166,7 @@ async fn step(world: &World, dice: &mut Dice) {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "a failing run is repeated by its number")]
 async fn whatever_happens_the_log_explains_it_and_nothing_is_left(db: Db) {
     let runs = if db == Db::Sqlite { 8 } else { 4 };
     for run in 1..=runs {

@@ -50,7 +50,7 @@ pub struct World {
     pub faults: BTreeMap<String, Arc<Faults>>,
     pub database: Options,
     pub data_dir: PathBuf,
-    _home: Arc<tempfile::TempDir>,
+    home: Arc<tempfile::TempDir>,
 }
 
 /// What can be different from the usual world.
@@ -109,7 +109,7 @@ impl Plan {
             directory.apply(broker.store(), broker.entropy(), clock.now()).await.unwrap();
         }
         let faults = faults.lock().unwrap().clone();
-        World { broker, workers, clock, faults, database, data_dir, _home: home }
+        World { broker, workers, clock, faults, database, data_dir, home }
     }
 }
 
@@ -127,7 +127,7 @@ impl World {
 
     /// Another broker on the same ledger, data directory and clock: a replica, or the same one after a restart.
     pub async fn another(&self, plan: Plan) -> Self {
-        plan.compose(Arc::clone(&self._home), self.database.clone(), Arc::clone(&self.clock)).await
+        plan.compose(Arc::clone(&self.home), self.database.clone(), Arc::clone(&self.clock)).await
     }
 
     /// A broker on a copy of this ledger with a data directory of its own: a restored backup, a cloned node. This
@@ -136,7 +136,7 @@ impl World {
         self.broker.close(Duration::from_secs(5)).await;
         let home = Arc::new(tempfile::tempdir().unwrap());
         let database = if plan.db == Db::Sqlite {
-            std::fs::copy(self._home.path().join("ledger.db"), home.path().join("ledger.db")).unwrap();
+            std::fs::copy(self.home.path().join("ledger.db"), home.path().join("ledger.db")).unwrap();
             Options::sqlite(&home.path().join("ledger.db"))
         } else {
             let url = ledger_url().await;
