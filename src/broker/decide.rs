@@ -57,7 +57,7 @@ impl Broker {
         let requester =
             self.store.subject(request.requester, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
         let policy = self.policy();
-        let groups = self.may_decide(ctx, &policy, &request, &requester, &subject)?;
+        let groups = Self::may_decide(ctx, &policy, &request, &requester, &subject)?;
         if decide.duration.is_some_and(|ttl| ttl > request.ttl) {
             return Err(BrokerError::invalid(
                 "duration",
@@ -104,7 +104,6 @@ impl Broker {
 
     /// May the actor decide on it? Answers the groups that the decision counts for.
     pub(super) fn may_decide(
-        &self,
         ctx: &Ctx,
         policy: &PolicySet,
         request: &Request,

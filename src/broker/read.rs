@@ -114,7 +114,7 @@ impl Broker {
         let requester = self.store.subject(request.requester, ctx.now).await?;
         let subject = self.store.subject(request.subject, ctx.now).await?;
         let (Some(requester), Some(subject)) = (requester, subject) else { return Ok(false) };
-        Ok(self.may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
+        Ok(Self::may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
     }
 
     async fn timeline(&self, filter: AuditFilter) -> Result<Vec<TimelineEntry>, BrokerError> {
