@@ -94,5 +94,5 @@ pub async fn engineers(broker: &Broker, count: usize) -> Vec<IdentityId> {
 pub async fn ctx(broker: &Broker, id: IdentityId) -> Ctx {
     let now = broker.now();
     let actor = broker.store().subject(id, now).await.unwrap().unwrap();
-    Ctx { actor, via: "bench", correlation: CorrelationId::new(broker.entropy().ulid(now).unwrap()), now }
+    Ctx { actor, via: "bench", correlation: CorrelationId::new(broker.entropy().ulid(now).unwrap()), now, until: None }
 }

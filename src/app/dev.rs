@@ -89,7 +89,11 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     };
     let composed = compose(setup(&options, &data_dir, &url)?).await?;
     if let Some(doubt) = composed.custody.doubt() {
-        // Trying things out on a copy is what this mode is for.
+        anyhow::ensure!(
+            options.config.is_none() && options.database.is_none(),
+            "{doubt}, and it has targets or a database of its own; run `tidegate resume` if you are sure"
+        );
+        // Trying things out on a copy is what this mode is for, as long as nothing but this machine is touched.
         tracing::warn!(doubt, "taking charge of this ledger");
         composed.broker.take_charge("tidegate dev").await?;
         composed.custody.settle(composed.broker.store()).await?;

@@ -16,12 +16,17 @@ impl Broker {
     /// Close a quarantined grant by hand: administrators who are people, with a reason. Never one's own grant.
     pub async fn attest(&self, ctx: &Ctx, id: GrantId, reason: String) -> Result<GrantView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let grant = self.visible_grant(ctx, id).await?;
         if !ctx.is_admin() || ctx.actor.identity.kind != IdentityKind::Person {
             return Err(BrokerError::Forbidden("only a person who administers can attest"));
         }
-        if grant.holder == ctx.actor_id() {
-            return Err(BrokerError::Forbidden("four eyes: you cannot attest the end of your own access"));
+        let request = self.store.request(grant.request).await?.ok_or(BrokerError::NotFound("request"))?;
+        let parties = [grant.holder, request.requester];
+        if parties.contains(&ctx.actor_id()) || self.owns(ctx, grant.holder).await? {
+            return Err(BrokerError::Forbidden(
+                "four eyes: you cannot attest the end of access that you hold, asked for or answer for",
+            ));
         }
         let reason = required_text("reason", &reason)?;
         if grant.state != GrantState::Quarantined {

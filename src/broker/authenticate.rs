@@ -8,6 +8,7 @@ use crate::{
         id::{CorrelationId, IdentityId},
         identity::Subject,
         secret::Secret,
+        time::Timestamp,
     },
     ports::entropy::{Entropy, EntropyError},
     store::TokenKind,
@@ -46,15 +47,16 @@ impl Broker {
     /// The caller behind a bearer token: known, unexpired, unrevoked, and its identity active.
     pub async fn authenticate(&self, bearer: &str, via: &'static str) -> Result<Ctx, BrokerError> {
         let now = self.now();
-        let subject = if bearer.starts_with(PERSONAL) {
-            if !well_formed(bearer, PERSONAL) {
-                return Err(BrokerError::Unauthenticated);
-            }
-            self.store.subject_of_token(&token_hash(bearer), TokenKind::Personal, now).await?
-        } else {
-            self.subject_of_access_token(bearer).await?
-        };
-        self.context(subject, via)
+        if !bearer.starts_with(PERSONAL) {
+            let subject = self.subject_of_access_token(bearer).await?;
+            return self.context(subject, None, via);
+        }
+        if !well_formed(bearer, PERSONAL) {
+            return Err(BrokerError::Unauthenticated);
+        }
+        let found = self.store.subject_of_token(&token_hash(bearer), TokenKind::Personal, now).await?;
+        let (subject, until) = found.unzip();
+        self.context(subject, until, via)
     }
 
     async fn subject_of_access_token(&self, token: &str) -> Result<Option<Subject>, BrokerError> {
@@ -80,19 +82,25 @@ impl Broker {
             return Err(BrokerError::Unauthenticated);
         }
         let hash = token_hash(client_secret);
-        let subject = self.store.subject_of_token(&hash, TokenKind::ClientSecret, self.now()).await?;
+        let found = self.store.subject_of_token(&hash, TokenKind::ClientSecret, self.now()).await?;
+        let (subject, until) = found.unzip();
         let subject = subject
             .filter(|s| s.identity.id.to_string() == client_id || s.identity.name.eq_ignore_ascii_case(client_id));
-        self.context(subject, via)
+        self.context(subject, until, via)
     }
 
-    fn context(&self, subject: Option<Subject>, via: &'static str) -> Result<Ctx, BrokerError> {
+    fn context(
+        &self,
+        subject: Option<Subject>,
+        until: Option<Timestamp>,
+        via: &'static str,
+    ) -> Result<Ctx, BrokerError> {
         let now = self.now();
         let actor = subject.filter(|s| s.identity.active).ok_or(BrokerError::Unauthenticated)?;
         if actor.identity.contract_end.is_some_and(|end| end <= now) {
             return Err(BrokerError::Unauthenticated);
         }
-        Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now })
+        Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now, until })
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Ctx {
     pub correlation: CorrelationId,
     /// When the call came in.
     pub now: Timestamp,
+    /// When what the actor signed in with stops working; nothing made from it may last longer.
+    pub until: Option<Timestamp>,
 }
 
 impl Ctx {

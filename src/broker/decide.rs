@@ -50,6 +50,7 @@ impl Broker {
         approve: bool,
     ) -> Result<RequestView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let comment = clean_text("comment", &decide.comment)?;
         let request = self.visible_request(ctx, id).await?;
         still_pending(&request, ctx)?;
@@ -122,7 +123,7 @@ impl Broker {
             return Err(BrokerError::Forbidden("only people decide on requests"));
         }
         let mine: BTreeSet<String> = ctx.actor.groups.clone();
-        let mut groups = BTreeSet::new();
+        let (mut groups, mut barred) = (BTreeSet::new(), BTreeSet::new());
         let mut reasons = Vec::new();
         let inputs = inputs_of(request, ctx);
         for need in request.needs.iter().filter(|n| !n.groups.is_disjoint(&mine)) {
@@ -133,10 +134,11 @@ impl Broker {
                     permission.allowed
                 })
             });
-            if allowed {
-                groups.extend(need.groups.intersection(&mine).cloned());
-            }
+            let side = if allowed { &mut groups } else { &mut barred };
+            side.extend(need.groups.intersection(&mine).cloned());
         }
+        // A group through which the actor may not decide on one part counts for no part: approvals count by group.
+        groups.retain(|g| !barred.contains(g));
         if groups.is_empty() {
             return Err(BrokerError::Denied { reasons, conditions: Vec::new() });
         }

@@ -30,6 +30,7 @@ impl Broker {
         if !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only administrators revoke; its holder can release it"));
         }
+        self.not_locked(ctx).await?;
         let reason = required_text("reason", &reason)?;
         self.end(ctx, &grant, EndReason::Revoked, &reason).await
     }

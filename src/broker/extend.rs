@@ -21,6 +21,7 @@ impl Broker {
     /// Move the end of an active grant.
     pub async fn extend(self: &Arc<Self>, ctx: &Ctx, id: GrantId, extend: Extend) -> Result<GrantView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let reason = required_text("reason", &extend.reason)?;
         let grant = self.visible_grant(ctx, id).await?;
         if grant.holder != ctx.actor_id() {

@@ -23,6 +23,7 @@ impl Broker {
     /// Let a kill switch fall on an identity, target or entitlement.
     pub async fn lock(self: &Arc<Self>, ctx: &Ctx, new: NewLock) -> Result<LockView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         only_admins(ctx)?;
         let reason = required_text("reason", &new.reason)?;
         let value = self.lockable(ctx, &new).await?;
@@ -101,6 +102,7 @@ impl Broker {
     /// Lift a kill switch. What it ended stays ended.
     pub async fn unlock(&self, ctx: &Ctx, id: LockId) -> Result<LockView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         only_admins(ctx)?;
         let lock = self.store.locks().await?.into_iter().find(|l| l.id == id).ok_or(BrokerError::NotFound("lock"))?;
         if lock.kind == LockKind::Identity && lock.value == ctx.actor_id().to_string() {
@@ -136,6 +138,16 @@ impl Broker {
             }
         }
         Ok(List { items, next: None })
+    }
+}
+
+impl Broker {
+    /// A kill switch on a person, or on whoever answers for a workload, stops what they would change.
+    pub(super) async fn not_locked(&self, ctx: &Ctx) -> Result<(), BrokerError> {
+        match self.store.lock_on_actor(ctx.actor_id(), ctx.actor.identity.owner).await? {
+            None => Ok(()),
+            Some(reason) => Err(BrokerError::Locked { kind: "identity", reason }),
+        }
     }
 }
 

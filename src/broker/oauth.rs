@@ -68,6 +68,9 @@ impl Broker {
 
     /// Does a token still work? Anything that is not plainly live is `{"active": false}`.
     pub async fn introspect(&self, _ctx: &Ctx, token: &str) -> Result<Value, BrokerError> {
+        if self.is_observing() {
+            return Err(BrokerError::Observing);
+        }
         let inactive = json!({"active": false});
         let Ok(claims) = self.signer.inspect(token) else { return Ok(inactive) };
         let text = |name: &str| claims.get(name).and_then(Value::as_str);

@@ -214,6 +214,10 @@ impl Broker {
     pub(super) async fn open_scheduled(&self, mut grant: Grant) -> Result<(), BrokerError> {
         let now = self.now();
         let cause = Cause::worker(grant.correlation, now);
+        let wanted = grant.start_at.unwrap_or(grant.created_at);
+        if now > wanted.plus_std(self.settings.start_window) {
+            return self.drop_scheduled(&grant, &cause, EndReason::Refused, "its start window has passed").await;
+        }
         let Some(request) = self.store.request(grant.request).await? else {
             return self.drop_scheduled(&grant, &cause, EndReason::Refused, "its request is gone").await;
         };
@@ -291,7 +295,7 @@ impl Broker {
             live_grants: self.live_grants_of(grant.holder).await?.saturating_sub(1),
         };
         let decision = policy.decide(subject, entitlement, &inputs);
-        let by_people = !request.needs.is_empty();
+        let by_people = request.needs.iter().any(|n| n.entitlements.contains(&grant.entitlement));
         Ok(match decision.verdict {
             Verdict::Auto => None,
             Verdict::Approval if by_people => None,

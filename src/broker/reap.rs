@@ -103,7 +103,13 @@ impl Broker {
         let revoked = target.bulkhead.call(Purpose::Revoke, target.connector.revoke(recipe)).await;
         crate::failpoint::hit("reap.after_revoke");
         // Verified even if revoking failed: an earlier try may have had its effect.
-        let verify = async { Ok::<_, Fault>(target.connector.verify(recipe).await) };
+        // A target that cannot tell is one that does not answer: the breaker counts it.
+        let verify = async {
+            match target.connector.verify(recipe).await {
+                Presence::Unknown(why) => Err(Fault::Unavailable(why)),
+                told => Ok(told),
+            }
+        };
         let presence = target.bulkhead.call(Purpose::Revoke, verify).await;
         crate::failpoint::hit("reap.after_verify");
         match (revoked, presence) {

@@ -34,7 +34,7 @@ const DEFAULT_TTL: Ttl = Ttl::seconds_or_one(8 * 3600);
 const LONGEST_OF_ONES_OWN: Ttl = Ttl::seconds_or_one(7 * 86_400);
 
 impl Broker {
-    /// Make a personal token: for oneself, or, as an administrator, for another person.
+    /// Make a personal token for oneself. It ends no later than the one that it was made with.
     pub async fn create_token(
         &self,
         ctx: &Ctx,
@@ -43,28 +43,29 @@ impl Broker {
         ttl: Option<Ttl>,
     ) -> Result<NewToken, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let label = clean_text("label", &label)?;
-        let subject = match identity {
-            None => ctx.actor.clone(),
-            Some(key) => {
-                let subject = self.visible_identity(ctx, &key).await?;
-                if subject.identity.id != ctx.actor_id() && !ctx.is_admin() {
-                    return Err(BrokerError::Forbidden("only administrators make tokens for others"));
-                }
-                subject
-            }
-        };
+        let subject = ctx.actor.clone();
+        // Who could make tokens for others could approve their own requests with them.
+        if let Some(key) = identity
+            && self.visible_identity(ctx, &key).await?.identity.id != ctx.actor_id()
+        {
+            return Err(BrokerError::Forbidden("everybody makes their own tokens; the console makes first ones"));
+        }
         if subject.identity.kind != IdentityKind::Person {
             return Err(BrokerError::State(
                 "workloads and agents use client credentials, not personal tokens".to_owned(),
             ));
         }
         let ttl = ttl.unwrap_or(DEFAULT_TTL);
-        // A token that leaked may not be made into one that lasts.
-        let most = if ctx.is_admin() { self.settings.max_token_ttl } else { LONGEST_OF_ONES_OWN };
-        if ttl > most {
-            return Err(BrokerError::invalid("duration", format!("at most {most}")));
+        if ttl > LONGEST_OF_ONES_OWN {
+            return Err(BrokerError::invalid("duration", format!("at most {LONGEST_OF_ONES_OWN}")));
         }
+        // A token that leaked may not be made into one that lasts longer.
+        let ttl = match ctx.until {
+            Some(until) => ttl.min(until.seconds_since(ctx.now).max(Ttl::seconds_or_one(1))),
+            None => ttl,
+        };
         let cause = Cause::from(ctx);
         let (token, secret) = self.make_token(subject.identity.id, TokenKind::Personal, &label, ctx.now, ttl)?;
         loop {
@@ -76,6 +77,31 @@ impl Broker {
             }
         }
         Ok(NewToken { id: token.id.to_string(), token: secret, expires_at: token.expires_at.to_string() })
+    }
+
+    /// End one of one's own tokens; administrators end anybody's.
+    pub async fn end_token(&self, ctx: &Ctx, owner: Option<IdentityId>, id: TokenId) -> Result<(), BrokerError> {
+        self.may_change()?;
+        let owner = owner.unwrap_or(ctx.actor_id());
+        if owner != ctx.actor_id() && !ctx.is_admin() {
+            return Err(BrokerError::NotFound("token"));
+        }
+        let cause = Cause::from(ctx);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                if !tx.revoke_stored_token(id, owner, ctx.now).await? {
+                    return Err(BrokerError::NotFound("token"));
+                }
+                let mut event = self.event(&cause, "token.revoked", json!({"token": id}))?;
+                event.subject = Some(owner);
+                self.note(&mut tx, event).await
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
     }
 
     /// Make a token for somebody without anybody asking over a surface: for whoever sits at the console.

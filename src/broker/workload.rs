@@ -29,6 +29,7 @@ impl Broker {
     /// Register a workload or agent. A person may register what they will own; only administrators put it into groups.
     pub async fn register_workload(&self, ctx: &Ctx, new: NewWorkload) -> Result<WorkloadView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         if !new.kind.is_non_human() {
             return Err(BrokerError::invalid("kind", "is `workload` or `agent`; people come from the directory"));
         }
@@ -117,6 +118,7 @@ impl Broker {
         change: WorkloadChange,
     ) -> Result<WorkloadView, BrokerError> {
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let subject = self.visible_identity(ctx, &id.to_string()).await?;
         let before = subject.identity;
         if !before.kind.is_non_human() {

@@ -224,7 +224,8 @@ impl Tx {
                            correlation_id, created_at) \
                            SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16 \
                            WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
-                           (kind = 'identity' AND (value = $3 OR value = $17)) \
+                           (kind = 'identity' AND (value = $3 OR value = $17 \
+                           OR value = (SELECT owner_id FROM identities WHERE id = $3))) \
                            OR (kind = 'target' AND value = $5) OR (kind = 'entitlement' AND value = $4)))";
         let written = self
             .execute(
@@ -360,7 +361,10 @@ impl Tx {
         }
         let (sql, value) = match which {
             EndScope::Grant(id) => (end_where!("id = $3"), id.to_string()),
-            EndScope::Holder(id) => (end_where!("holder_id = $3"), id.to_string()),
+            EndScope::Holder(id) => (
+                end_where!("(holder_id = $3 OR holder_id IN (SELECT id FROM identities WHERE owner_id = $3))"),
+                id.to_string(),
+            ),
             EndScope::Target(name) => (end_where!("target = $3"), name.to_owned()),
             EndScope::Entitlement(name) => (end_where!("entitlement = $3"), name.to_owned()),
         };
@@ -544,7 +548,7 @@ impl Tx {
 pub enum EndScope<'a> {
     /// One.
     Grant(GrantId),
-    /// All of an identity.
+    /// All of an identity and of the workloads and agents that it answers for.
     Holder(IdentityId),
     /// All on a target.
     Target(&'a str),

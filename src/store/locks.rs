@@ -68,13 +68,32 @@ fn lock(row: &AnyRow) -> Result<Lock, StoreError> {
 const ACTIVE: &str = "SELECT id, kind, value, reason, actor_id, created_at FROM locks WHERE lifted_at IS NULL \
                       ORDER BY id";
 const ON: &str = "SELECT id, kind, value, reason, actor_id, created_at FROM locks WHERE lifted_at IS NULL \
-                  AND ((kind = 'identity' AND value = $1) OR (kind = 'target' AND value = $2) \
+                  AND ((kind = 'identity' AND (value = $1 \
+                  OR value = (SELECT owner_id FROM identities WHERE id = $1))) OR (kind = 'target' AND value = $2) \
                   OR (kind = 'entitlement' AND value = $3)) ORDER BY id LIMIT 1";
 
 impl Store {
     /// Kill switches in force.
     pub async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
         query(ACTIVE).fetch_all(&self.inner.readers).await?.iter().map(lock).collect()
+    }
+}
+
+impl Store {
+    /// Why an identity, or the one who answers for it, is locked, if so.
+    pub async fn lock_on_actor(
+        &self,
+        identity: IdentityId,
+        owner: Option<IdentityId>,
+    ) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "SELECT id, reason FROM locks WHERE lifted_at IS NULL AND kind = 'identity' \
+                           AND (value = $1 OR value = $2) LIMIT 1";
+        let row = query(SQL)
+            .bind(identity.to_string())
+            .bind(owner.map_or_else(String::new, |o| o.to_string()))
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("locks", &row).text("reason")).transpose()
     }
 }
 

@@ -52,15 +52,15 @@ pub struct Token {
 }
 
 impl Store {
-    /// Whose token has this hash, if it works at `now`?
+    /// Whose token has this hash, if it works at `now`, and until when?
     pub async fn subject_of_token(
         &self,
         hash: &[u8],
         kind: TokenKind,
         now: Timestamp,
-    ) -> Result<Option<Subject>, StoreError> {
+    ) -> Result<Option<(Subject, Timestamp)>, StoreError> {
         const SQL: &str = concat!(
-            "SELECT ",
+            "SELECT t.expires_at, ",
             subject_columns!(),
             " FROM tokens t JOIN identities i ON i.id = t.identity_id \
              WHERE t.hash = $3 AND t.kind = $4 AND t.revoked_at IS NULL AND t.expires_at > $1"
@@ -72,7 +72,8 @@ impl Store {
             .bind(kind.as_str())
             .fetch_optional(&self.inner.readers)
             .await?;
-        row.as_ref().map(subject).transpose()
+        let read = |row| Ok((subject(row)?, Reader::new("tokens", row).instant("expires_at")?));
+        row.as_ref().map(read).transpose()
     }
 
     /// Was this access token revoked before its expiry?
@@ -101,6 +102,24 @@ impl Tx {
                 .bind(token.expires_at.micros()),
         )
         .await
+    }
+
+    /// End one stored token of an identity; false if there is none that works.
+    pub async fn revoke_stored_token(
+        &mut self,
+        id: TokenId,
+        identity: IdentityId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let ended = self
+            .execute(
+                query("UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND identity_id = $3 AND revoked_at IS NULL")
+                    .bind(now.micros())
+                    .bind(id.to_string())
+                    .bind(identity.to_string()),
+            )
+            .await?;
+        Ok(ended == 1)
     }
 
     /// End all stored tokens of an identity; how many there were.

@@ -172,7 +172,7 @@ impl World {
     pub async fn who(&self, name: &str) -> Ctx {
         let actor = self.store().subject_by_name(name, self.now()).await.unwrap().expect("a seeded name");
         let ulid = self.broker.entropy().ulid(self.now()).unwrap();
-        Ctx { actor, via: "test", correlation: CorrelationId::new(ulid), now: self.now() }
+        Ctx { actor, via: "test", correlation: CorrelationId::new(ulid), now: self.now(), until: None }
     }
 
     pub async fn ask(&self, who: &str, ask: Ask) -> Result<RequestView, BrokerError> {

@@ -69,6 +69,9 @@ impl Parameters {
         if it.audience.is_empty() || it.audience.len() > 255 || it.audience.chars().any(char::is_control) {
             return bad("`audience` must have 1 to 255 characters".into());
         }
+        if it.audience == "tidegate" {
+            return bad("`audience` cannot be `tidegate`: such a token would sign in to this very API".into());
+        }
         if it.scopes.len() > 64 {
             return bad("`scopes` has more than 64 entries".into());
         }
