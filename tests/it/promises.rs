@@ -364,8 +364,8 @@ async fn p07_a_hanging_target_and_a_panicking_connector_harm_only_themselves(db:
         other.advance(61);
         let ended = becomes(other, &token.id, GrantState::Ended);
         tokio::time::timeout(Duration::from_secs(9), ended).await.expect("before the hanging call is given up");
-        assert_eq!(other.state(&member.id).await, GrantState::Revoking);
-        assert_eq!(other.state(&shell.id).await, GrantState::Revoking);
+        becomes(other, &member.id, GrantState::Revoking).await;
+        becomes(other, &shell.id, GrantState::Revoking).await;
         other.open("ana", READ, 60).await;
         other.faults("dev-ssh").heal();
         other.faults(DIRECTORY).heal();
