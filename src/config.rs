@@ -16,6 +16,9 @@ pub struct Config {
     /// Where to listen; loopback unless a TLS-terminating proxy stands in front.
     #[serde(default = "Config::default_listen")]
     pub listen: SocketAddr,
+    /// A proxy stands in front that sets `X-Forwarded-For`: its last entry is the client's address.
+    #[serde(default)]
+    pub behind_proxy: bool,
     /// How others reach this server; goes into tokens as `iss`.
     pub public_url: Option<url::Url>,
     /// `sqlite:///path` or `postgres://…`; an SQLite file in `data_dir` if missing. A password belongs into
@@ -144,6 +147,12 @@ impl Config {
         let base = path.parent().unwrap_or_else(|| Path::new("."));
         config.data_dir = base.join(&config.data_dir);
         config.policies = base.join(&config.policies);
+        config.database_password_file = config.database_password_file.map(|file| base.join(file));
+        for notifier in &mut config.notifiers {
+            if let NotifierConfig::Webhook { secret_file, .. } = notifier {
+                *secret_file = base.join(&*secret_file);
+            }
+        }
         for target in &mut config.targets {
             for (name, value) in &mut target.settings {
                 if name.ends_with("_file")

@@ -48,6 +48,7 @@ pub async fn compose_at(home: &Path, database: Option<&str>) -> Composed {
         rhythm: Rhythm::default(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
+        observe: false,
         wrap: None,
     })
     .await

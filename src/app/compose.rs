@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -63,6 +65,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Only look: publish nothing, change nothing at any target.
+    pub observe: bool,
     /// Stands between the broker and each connector: tests make real ones lie and hang with it.
     pub wrap: Option<Wrap>,
 }
@@ -131,10 +135,14 @@ async fn log_origin(store: &Store, issuer: &str) -> anyhow::Result<String> {
 /// Open the ledger and put everything together.
 pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     crate::keys::init_crypto();
-    std::fs::create_dir_all(&setup.data_dir)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&setup.data_dir)
         .with_context(|| format!("cannot make the data directory {}", setup.data_dir.display()))?;
     let store = Store::open(&setup.database).await.context("cannot open the ledger's database")?;
     let custody = Custody::establish(&store, &setup.data_dir).await?;
+    let observing = setup.observe || custody.observing();
     let keys_dir = setup.data_dir.join("keys");
     let signer =
         FileSigner::open(&keys_dir, &setup.issuer, LONGEST_TOKEN, Arc::clone(&setup.entropy), setup.clock.now())
@@ -148,7 +156,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         revocations: Arc::new(store.clone()),
         keys: Arc::new(KeyFiles::new(&keys_dir, Arc::clone(&setup.entropy))),
         data_dir: setup.data_dir.clone(),
-        observing: custody.observing(),
+        observing,
     };
     let mut targets: Vec<(TargetConfig, Arc<dyn Connector>)> = Vec::with_capacity(setup.targets.len());
     for config in setup.targets {
@@ -177,7 +185,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         signer: Arc::clone(&signer) as _,
         checkpoints: Arc::new(checkpoints),
         settings: Settings { notifiers: notifiers.keys().cloned().collect(), ..setup.settings },
-        observing: custody.observing(),
+        observing,
     });
     let node = format!("{}-{}", std::process::id(), hex::encode(random_tag(&broker)?));
     let workers = Workers { broker: Arc::clone(&broker), notifiers, rhythm: setup.rhythm, node };

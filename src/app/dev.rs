@@ -81,12 +81,11 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     let url = format!("http://{address}");
     // Lives as long as the server: dropped, it is erased.
     let scratch;
-    let data_dir = match &options.data {
-        Some(dir) => std::path::absolute(dir)?,
-        None => {
-            scratch = tempfile::Builder::new().prefix("tidegate-dev-").tempdir().context("no temporary directory")?;
-            scratch.path().to_owned()
-        }
+    let data_dir = if let Some(dir) = &options.data {
+        std::path::absolute(dir)?
+    } else {
+        scratch = tempfile::Builder::new().prefix("tidegate-dev-").tempdir().context("no temporary directory")?;
+        scratch.path().to_owned()
     };
     let composed = compose(setup(&options, &data_dir, &url)?).await?;
     if let Some(doubt) = composed.custody.doubt() {
@@ -160,6 +159,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         rhythm: Rhythm::default(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
+        observe: false,
         wrap: None,
     })
 }

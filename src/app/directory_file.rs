@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        id::{GroupId, IdentityId},
+        audit::Event,
+        id::{CorrelationId, EventId, GroupId, IdentityId},
         identity::IdentityKind,
         time::Timestamp,
     },
@@ -67,20 +68,19 @@ impl DirectoryFile {
             if groups.contains_key(name) {
                 continue;
             }
-            let id = match store.group(name).await? {
-                Some(group) => group.id,
-                None => {
-                    let id = GroupId::new(entropy.ulid(now)?);
-                    loop {
-                        let mut tx = store.begin().await?;
-                        let made = tx.insert_group(id, name, now).await;
-                        if let Some(result) = tx.end(made).await {
-                            result?;
-                            break;
-                        }
+            let id = if let Some(group) = store.group(name).await? {
+                group.id
+            } else {
+                let id = GroupId::new(entropy.ulid(now)?);
+                loop {
+                    let mut tx = store.begin().await?;
+                    let made = tx.insert_group(id, name, now).await;
+                    if let Some(result) = tx.end(made).await {
+                        result?;
+                        break;
                     }
-                    id
                 }
+                id
             };
             groups.insert(name.clone(), id);
         }
@@ -106,9 +106,10 @@ impl DirectoryFile {
         }
         let owner = match &entry.owner {
             None => None,
-            Some(name) => match seeded.get(name) {
-                Some(id) => Some(*id),
-                None => {
+            Some(name) => {
+                if let Some(id) = seeded.get(name) {
+                    Some(*id)
+                } else {
                     let found = store.subject_by_name(name, now).await?;
                     let found = found.ok_or_else(|| {
                         anyhow::anyhow!(
@@ -118,7 +119,7 @@ impl DirectoryFile {
                     })?;
                     Some(found.identity.id)
                 }
-            },
+            }
         };
         anyhow::ensure!(
             !entry.kind.is_non_human() || owner.is_some(),
@@ -135,6 +136,22 @@ impl DirectoryFile {
             contract_end: None,
             attributes: entry.attributes.clone(),
         };
+        let event = Event {
+            id: EventId::new(entropy.ulid(now)?),
+            at: now,
+            action: "identity.created".to_owned(),
+            actor: None,
+            via: "console".to_owned(),
+            subject: Some(new.id),
+            request: None,
+            grant: None,
+            target: None,
+            correlation: CorrelationId::new(entropy.ulid(now)?),
+            details: serde_json::json!({
+                "name": new.name, "kind": new.kind, "owner": new.owner, "groups": entry.groups,
+                "origin": "directory file",
+            }),
+        };
         loop {
             let mut tx = store.begin().await?;
             let written = async {
@@ -144,6 +161,7 @@ impl DirectoryFile {
                         tx.add_standing(*id, new.id, now).await?;
                     }
                 }
+                tx.audit(event.clone());
                 Ok::<_, crate::store::StoreError>(())
             }
             .await;

@@ -54,6 +54,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         rhythm,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
+        observe: false,
         wrap: None,
     })
 }
@@ -70,7 +71,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "listening beyond loopback without TLS: put a TLS-terminating proxy in front");
     }
-    let mut limits = Limits::default();
+    let mut limits = Limits { behind_proxy: config.behind_proxy, ..Limits::default() };
     if let Some(rate) = config.limits.requests_per_second.and_then(std::num::NonZeroU32::new) {
         limits.per_identity =
             Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
@@ -92,6 +93,7 @@ pub(super) async fn run(
         tracing::error!(doubt, "observing only; run `tidegate resume` when no other broker works on this ledger");
     }
     let working = tokio::spawn(workers.run());
+    let last_mark = custody.clone();
     let keeping = {
         let (broker, custody, data_dir) = (Arc::clone(&broker), custody, data_dir.to_owned());
         tokio::spawn(async move {
@@ -146,8 +148,14 @@ pub(super) async fn run(
     }
     closing.cancel();
     let patience = tokio::time::timeout(PATIENCE, working).await;
-    let finished = broker.close(PATIENCE).await;
     let _ = keeping.await;
+    if !broker.is_observing()
+        && let Ok(size) = broker.store().audit_size().await
+        && let Err(error) = last_mark.remember(size)
+    {
+        tracing::warn!(error = %error, "the mark of the ledger could not be written");
+    }
+    let finished = broker.close(PATIENCE).await;
     if patience.is_err() || !finished {
         tracing::warn!("not everything in flight finished in time; it is taken over when its lease runs out");
     }
@@ -162,6 +170,7 @@ pub async fn check(config: &Config) -> anyhow::Result<String> {
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     setup.database = Options::sqlite(&scratch.path().join("check.db"));
     setup.data_dir = scratch.path().join("data");
+    setup.observe = true;
     let composed = compose(setup).await?;
     let policy = composed.broker.policy();
     let text = format!(
@@ -183,12 +192,11 @@ pub async fn bootstrap(config: &Config, directory: &Path, person: &str) -> anyho
     anyhow::ensure!(!composed.custody.observing(), "this ledger was restored or cloned; run `tidegate resume` first");
     let broker = composed.broker;
     let seeded = file.apply(broker.store(), broker.entropy(), broker.now()).await?;
-    let id = match seeded.get(person) {
-        Some(id) => *id,
-        None => {
-            let found = broker.store().subject_by_name(person, broker.now()).await?;
-            found.with_context(|| format!("there is no `{person}` in the directory"))?.identity.id
-        }
+    let id = if let Some(id) = seeded.get(person) {
+        *id
+    } else {
+        let found = broker.store().subject_by_name(person, broker.now()).await?;
+        found.with_context(|| format!("there is no `{person}` in the directory"))?.identity.id
     };
     let token = broker.create_token_at_console(id, "bootstrap", Ttl::seconds_or_one(86_400)).await?;
     broker.close(Duration::from_secs(5)).await;

@@ -270,7 +270,7 @@ impl Broker {
 
     /// A request that nobody could approve fails now, and says so.
     async fn somebody_can_approve(&self, ctx: &Ctx, draft: &Draft, request: &Request) -> Result<(), BrokerError> {
-        let excluded = self.excluded_approvers(&ctx.actor, &draft.subject);
+        let excluded = Self::excluded_approvers(&ctx.actor, &draft.subject);
         for need in &request.needs {
             let people = self.store.members_of(&need.groups, 500, ctx.now).await?;
             let entitlements: Vec<_> =
@@ -294,7 +294,7 @@ impl Broker {
     }
 
     /// Four eyes: neither side of the request, nor the people accountable for either, may decide on it.
-    pub(super) fn excluded_approvers(&self, requester: &Subject, subject: &Subject) -> BTreeSet<IdentityId> {
+    pub(super) fn excluded_approvers(requester: &Subject, subject: &Subject) -> BTreeSet<IdentityId> {
         [Some(requester.identity.id), requester.identity.owner, Some(subject.identity.id), subject.identity.owner]
             .into_iter()
             .flatten()

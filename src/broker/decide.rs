@@ -114,7 +114,7 @@ impl Broker {
         if request.requester == ctx.actor_id() || request.subject == ctx.actor_id() {
             return Err(BrokerError::Forbidden("four eyes: you cannot decide on a request of your own"));
         }
-        if self.excluded_approvers(requester, subject).contains(&ctx.actor_id()) {
+        if Self::excluded_approvers(requester, subject).contains(&ctx.actor_id()) {
             return Err(BrokerError::Forbidden(
                 "four eyes: you answer for the workload or agent that asks, so somebody else must decide",
             ));

@@ -32,7 +32,7 @@ impl Broker {
         let now = self.now();
         let lease = self.lease_of(self.target_of(target), now);
         loop {
-            let mut tx = self.store.begin().await?;
+            let mut tx = self.store.begin_background().await?;
             let taken = async {
                 let mut due = Vec::new();
                 for row in tx.lease_due(target, now, lease, limit).await? {
@@ -122,7 +122,7 @@ impl Broker {
         }
         let now = self.now();
         loop {
-            let mut tx = self.store.begin().await?;
+            let mut tx = self.store.begin_background().await?;
             let written = async {
                 for outcome in outcomes {
                     let recorded = match outcome {

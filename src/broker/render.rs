@@ -124,7 +124,7 @@ impl Broker {
             views.push(self.render_grant(grant).await);
         }
         let revocation = r.entitlements.iter().map(|id| {
-            let target = policy.catalog().get(id).map(|e| Arc::clone(&e.target)).unwrap_or_else(|| "".into());
+            let target = policy.catalog().get(id).map_or_else(|| "".into(), |e| Arc::clone(&e.target));
             self.render_revocation(id, &target)
         });
         Ok(RequestView {

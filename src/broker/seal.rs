@@ -67,7 +67,7 @@ impl Broker {
             at: now,
         };
         loop {
-            let mut tx = self.store.begin().await?;
+            let mut tx = self.store.begin_background().await?;
             let written = async {
                 for node in &nodes {
                     tx.insert_audit_node(node.level, node.index, node.hash.as_bytes()).await?;

@@ -10,11 +10,13 @@ use crate::ports::connector::{Fault, Finding, Publication};
 
 impl Broker {
     /// All configured targets.
+    #[allow(clippy::unused_async, reason = "every verb is called alike")]
     pub async fn targets(&self, _ctx: &Ctx) -> Result<List<TargetView>, BrokerError> {
         Ok(List { items: self.targets.values().map(|t| self.render_target(t)).collect(), next: None })
     }
 
     /// One target.
+    #[allow(clippy::unused_async, reason = "every verb is called alike")]
     pub async fn target(&self, _ctx: &Ctx, id: &str) -> Result<TargetView, BrokerError> {
         self.target_of(id).map(|t| self.render_target(t)).ok_or(BrokerError::NotFound("target"))
     }

@@ -50,11 +50,11 @@ pub struct AuditFilter {
 }
 
 const ROW: usize = 9;
-/// Rows in one statement: few enough parameters for every database.
-const CHUNK: usize = 16;
+/// Rows in one statement, largest first: few texts, so that each is prepared once, and few statements for any number.
+const CHUNKS: [usize; 4] = [64, 16, 4, 1];
 
-/// `INSERT … VALUES (…), (…)` for a whole chunk and for one row; made of nothing but literals and counts.
-static INSERT: LazyLock<(String, String)> = LazyLock::new(|| (insert_sql(CHUNK), insert_sql(1)));
+/// `INSERT … VALUES (…), (…)` for each size of chunk; made of nothing but literals and counts.
+static INSERT: LazyLock<[String; 4]> = LazyLock::new(|| CHUNKS.map(insert_sql));
 
 fn insert_sql(rows: usize) -> String {
     let rows: Vec<String> = (0..rows)
@@ -80,30 +80,29 @@ pub(super) async fn append(connection: &mut AnyConnection, events: &[Event]) -> 
         .fetch_one(&mut *connection)
         .await?;
     let mut seq = Reader::new("audit_head", &row).integer("size")? - count;
-    for chunk in events.chunks(CHUNK) {
-        let (whole, single) = &*INSERT;
-        let groups: Box<dyn Iterator<Item = &[Event]> + Send> =
-            if chunk.len() == CHUNK { Box::new(std::iter::once(chunk)) } else { Box::new(chunk.chunks(1)) };
-        for group in groups {
-            let sql = if group.len() == CHUNK { whole } else { single };
-            let mut statement = query(AssertSqlSafe(sql.as_str()));
-            for event in group {
-                let leaf = event.leaf();
-                let hash = merkle::leaf_hash(leaf.as_bytes()).as_bytes().to_vec();
-                statement = statement
-                    .bind(seq)
-                    .bind(event.id.to_string())
-                    .bind(event.at.micros())
-                    .bind(event.action.clone())
-                    .bind(event.request.map(|r| r.to_string()))
-                    .bind(event.grant.map(|g| g.to_string()))
-                    .bind(event.correlation.to_string())
-                    .bind(leaf)
-                    .bind(hash);
-                seq += 1;
-            }
-            statement.execute(&mut *connection).await?;
+    let mut rest = events;
+    while !rest.is_empty() {
+        let fits = CHUNKS.iter().zip(&*INSERT).find(|(size, _)| **size <= rest.len());
+        let Some((size, sql)) = fits else { break };
+        let (chunk, after) = rest.split_at(*size);
+        let mut statement = query(AssertSqlSafe(sql.as_str()));
+        for event in chunk {
+            let leaf = event.leaf();
+            let hash = merkle::leaf_hash(leaf.as_bytes()).as_bytes().to_vec();
+            statement = statement
+                .bind(seq)
+                .bind(event.id.to_string())
+                .bind(event.at.micros())
+                .bind(event.action.clone())
+                .bind(event.request.map(|r| r.to_string()))
+                .bind(event.grant.map(|g| g.to_string()))
+                .bind(event.correlation.to_string())
+                .bind(leaf)
+                .bind(hash);
+            seq += 1;
         }
+        statement.execute(&mut *connection).await?;
+        rest = after;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{StoreError, Tx, WriteStats, writer::Writer};
 
@@ -62,6 +62,7 @@ pub(super) struct Inner {
     pub(super) readers: AnyPool,
     writers: Vec<Writer>,
     next_writer: AtomicUsize,
+    background: Arc<Semaphore>,
     pub(super) committed: watch::Sender<u64>,
     pub(super) stats: Arc<WriteStats>,
     /// Hears of other brokers' commits.
@@ -75,6 +76,9 @@ impl Drop for Inner {
         }
     }
 }
+
+/// Changes of the workers that may queue for the database at once.
+const BACKGROUND: usize = 8;
 
 /// WAL with `synchronous=FULL`: a commit that was answered survives a power cut.
 const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
@@ -106,6 +110,7 @@ impl Store {
             // The first connection makes the file and switches it to WAL before readers come.
             let mut first = connect(&connect_options).await?;
             super::migrations::migrator(backend).run_direct(None, &mut first, false).await.map_err(migration_error)?;
+            only_for_owner(&options.url)?;
         }
         let readers = AnyPoolOptions::new()
             .max_connections(options.readers)
@@ -131,6 +136,7 @@ impl Store {
                 readers,
                 writers,
                 next_writer: AtomicUsize::new(0),
+                background: Arc::new(Semaphore::new(BACKGROUND)),
                 committed,
                 stats,
                 listening,
@@ -149,6 +155,15 @@ impl Store {
         let turn = self.inner.next_writer.fetch_add(1, Ordering::Relaxed);
         let writer = writers.get(turn % writers.len().max(1)).ok_or(StoreError::Busy)?;
         writer.begin().await
+    }
+
+    /// Start a change that nobody waits for: only a few of these queue for the database at once, so that people's
+    /// changes never stand behind a backlog of the workers'.
+    pub async fn begin_background(&self) -> Result<Tx, StoreError> {
+        let turn = Arc::clone(&self.inner.background).acquire_owned().await.map_err(|_| StoreError::Busy)?;
+        let mut tx = self.begin().await?;
+        tx.hold_turn(turn);
+        Ok(tx)
     }
 
     /// Grows with every commit of this process and with every notice from another broker.
@@ -177,6 +192,19 @@ impl Store {
             listening.abort();
         }
     }
+}
+
+/// The ledger names who may do what: not for every account of the machine to read.
+fn only_for_owner(url: &str) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//").split('?').next().unwrap_or_default();
+    for suffix in ["", "-wal", "-shm"] {
+        let file = format!("{path}{suffix}");
+        if Path::new(&file).exists() {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).map_err(sqlx::Error::Io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Hear of commits of other brokers on the same ledger. Only wakes those who wait: everything due is found by looking.

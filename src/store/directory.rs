@@ -83,7 +83,7 @@ impl Directory for Store {
     async fn remove(&self, group: &str, identity: IdentityId, grant: GrantId) -> Result<(), DirectoryError> {
         let group = self.group_id(group).await?;
         loop {
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin_background().await?;
             let written = async {
                 let gone = tx
                     .execute(

@@ -53,10 +53,10 @@ impl From<sqlx::Error> for StoreError {
                 // SQLITE_FULL; PostgreSQL disk_full
                 "13" | "53100" => Self::Full,
                 // SQLITE_IOERR family, SQLITE_CANTOPEN, SQLITE_READONLY
-                "10" | "14" | "8" | "778" | "3338" | "266" | "1034" => Self::Unavailable(error),
                 // PostgreSQL: shut down or starting up, too many connections, a statement or an idle transaction took
                 // too long, a standby
-                "57P01" | "57P02" | "57P03" | "53300" | "57014" | "25P03" | "25006" => Self::Unavailable(error),
+                "10" | "14" | "8" | "778" | "3338" | "266" | "1034" | "57P01" | "57P02" | "57P03" | "53300"
+                | "57014" | "25P03" | "25006" => Self::Unavailable(error),
                 // PostgreSQL serialization_failure, deadlock_detected
                 "40001" | "40P01" => Self::Conflict,
                 _ => Self::Other(error),

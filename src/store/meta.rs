@@ -1,6 +1,6 @@
 //! Facts about the ledger itself, by name.
 
-use std::os::unix::fs::MetadataExt;
+use std::{os::unix::fs::MetadataExt, path::Path, time::UNIX_EPOCH};
 
 use sqlx::query;
 
@@ -38,9 +38,8 @@ impl Store {
                     .fetch_one(&self.inner.readers)
                     .await?;
                 let file = Reader::new("meta", &row).text("value")?;
-                // A file that was put back has the same name and is another file.
-                let number = std::fs::metadata(&file).map_or(0, |meta| meta.ino());
-                Ok(format!("{file}:{number}"))
+                let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+                Ok(format!("{file}:{}:{}", which_file(Path::new(&file)), machine.trim()))
             }
             super::Backend::Postgres => {
                 let row = query(POSTGRES).fetch_one(&self.inner.readers).await?;
@@ -48,6 +47,14 @@ impl Store {
             }
         }
     }
+}
+
+/// A file that was put back has the same name and is another file. Its number alone may be used again; no tool for
+/// backups can set when a file was made.
+fn which_file(path: &Path) -> String {
+    let Ok(meta) = std::fs::metadata(path) else { return String::new() };
+    let made = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    format!("{}:{}", meta.ino(), made.map_or(0, |at| at.as_nanos()))
 }
 
 impl Tx {

@@ -100,6 +100,7 @@ impl Writer {
             victim: false,
             ended: false,
             _room: room,
+            turn: None,
         })
     }
 
@@ -269,11 +270,17 @@ pub struct Tx {
     victim: bool,
     ended: bool,
     _room: OwnedSemaphorePermit,
+    /// Of a change in the background: given up when the change is handed in.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 type AnyQuery<'q> = Query<'q, sqlx::Any, AnyArguments>;
 
 impl Tx {
+    pub(super) fn hold_turn(&mut self, turn: OwnedSemaphorePermit) {
+        self.turn = Some(turn);
+    }
+
     /// Leave an audit event; it gets its place in the log at commit.
     pub fn audit(&mut self, event: Event) {
         self.events.push(event);

@@ -46,7 +46,7 @@ impl Workers {
         let now = self.broker.now();
         let store = self.broker.store();
         let leased = loop {
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_background().await?;
             let rows = tx.lease_messages(now, now.plus_std(LEASE), BATCH).await;
             if let Some(result) = tx.end(rows).await {
                 break result?;
@@ -76,11 +76,12 @@ impl Workers {
         let wait = RETRIES.get(out.attempts as usize).copied();
         let store = self.broker.store();
         loop {
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_background().await?;
             let written = match (&outcome, wait) {
                 (Ok(()), _) => tx.settle_message(&id, out.epoch, now, None).await,
-                (Err(NotifyError::Gone(why)), _) => tx.settle_message(&id, out.epoch, now, Some(why)).await,
-                (Err(NotifyError::Retry(why)), None) => tx.settle_message(&id, out.epoch, now, Some(why)).await,
+                (Err(NotifyError::Gone(why)), _) | (Err(NotifyError::Retry(why)), None) => {
+                    tx.settle_message(&id, out.epoch, now, Some(why)).await
+                }
                 (Err(NotifyError::Retry(why)), Some(wait)) => {
                     tx.postpone_message(&id, out.epoch, now.plus_std(Duration::from_secs(wait)), why).await
                 }

@@ -117,7 +117,7 @@ impl Workers {
         let now: Timestamp = self.broker.now();
         let store = self.broker.store();
         loop {
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_background().await?;
             let taken = tx.take_lease(task, &self.node, now, now.plus_std(lasting)).await;
             if let Some(result) = tx.end(taken).await {
                 return result;

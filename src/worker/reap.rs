@@ -8,9 +8,9 @@ use super::Workers;
 use crate::broker::Outcome;
 
 /// Rows taken in one commit.
-const BATCH: u32 = 128;
+const BATCH: u32 = 64;
 /// Outcomes recorded in one commit: small enough that a new request does not wait long behind it.
-const RECORD: usize = 32;
+const RECORD: usize = 16;
 /// How often to look for grants whose target is no longer configured.
 const STRAYS: Duration = Duration::from_secs(30);
 
@@ -69,7 +69,7 @@ impl Workers {
             match finished {
                 Ok(outcome) => done.push(outcome),
                 Err(error) => {
-                    tracing::error!(target, error = %error, "settling a grant panicked; its lease will run out")
+                    tracing::error!(target, error = %error, "settling a grant panicked; its lease will run out");
                 }
             }
             if done.len() >= RECORD {

@@ -61,6 +61,13 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
+/// Talks to the servers under test, which are on loopback.
+#[allow(clippy::disallowed_methods, reason = "a test's client calls nobody but the server that the test started")]
+pub fn client() -> reqwest::Client {
+    tidegate::keys::init_crypto();
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
+}
+
 /// A copy of the shipped policies with more entitlements.
 pub fn policies(to: &Path, more: &str) {
     fs::create_dir_all(to).unwrap();
@@ -144,7 +151,6 @@ impl Home {
 
     /// Wait until it says where it listens.
     pub async fn spawn(&self, mut command: Command) -> anyhow::Result<Start> {
-        tidegate::keys::init_crypto();
         let mut process = command.spawn().context("the server cannot be started")?;
         let out = process.stdout.take().context("no standard output")?;
         let mut line = String::new();
@@ -156,7 +162,7 @@ impl Home {
         }
         let access: Value = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
         let url = access["url"].as_str().context("no url")?.to_owned();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+        let http = client();
         Ok(Start::Up(Box::new(Child { process, url, people: access["people"].clone(), http })))
     }
 

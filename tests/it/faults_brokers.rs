@@ -211,7 +211,7 @@ async fn a_clock_that_jumps_neither_revives_nor_strands(db: Db) {
     let long = world.open("ana", "tokens:orders-read", 7200).await;
 
     // Back by an hour: nothing ends early, nothing new is confused.
-    world.clock.set(start.minus_std(Duration::from_secs(3600)));
+    world.clock.set(start.minus_std(Duration::from_hours(1)));
     world.settle().await;
     assert_eq!(world.state(&short.id).await, GrantState::Active, "{db:?}");
     let in_the_past = world.open("ana", "ssh:web-login", 60).await;
@@ -235,7 +235,7 @@ async fn a_clock_that_jumps_neither_revives_nor_strands(db: Db) {
     assert_eq!(world.state(&short.id).await, GrantState::Ended, "{db:?}");
 
     // A year forward: everything is over, each once.
-    world.clock.set(start.plus_std(Duration::from_secs(366 * 86_400)));
+    world.clock.set(start.plus_std(Duration::from_hours(366 * 24)));
     world.settle().await;
     assert_eq!(world.state(&long.id).await, GrantState::Ended, "{db:?}");
     let ended = per_grant(&world, "grant.ended").await;

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    crash_child::{PROGRAM, policies},
+    crash_child::{PROGRAM, client, free_port, policies},
     world::Db,
 };
 
@@ -35,9 +35,8 @@ struct Running<'a> {
 impl Node {
     /// With its configuration in that directory; the ledger may be there already.
     fn new(dir: &Path, database: Option<&str>) -> Self {
-        tidegate::keys::init_crypto();
         fs::create_dir_all(dir).unwrap();
-        let port = crate::crash_child::free_port();
+        let port = free_port();
         let mut config = json!({
             "listen": format!("127.0.0.1:{port}"),
             // The name stays the same wherever the node runs.
@@ -56,8 +55,7 @@ impl Node {
         }
         policies(&dir.join("policies"), "");
         fs::write(dir.join("tidegate.toml"), toml::to_string(&config).unwrap()).unwrap();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { dir: dir.to_owned(), port, http }
+        Self { dir: dir.to_owned(), port, http: client() }
     }
 
     fn command(&self, verb: &str) -> Command {
@@ -214,6 +212,7 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
 }
 
 async fn cloned_node() -> anyhow::Result<()> {
@@ -281,7 +280,6 @@ async fn restored(db: Db, everything: bool) -> anyhow::Result<()> {
     let running = node.serve().await?;
     running.post(&format!("/v1/grants/{login}/release"), &ana, json!({})).await?;
     running.until_state(&ana, &login, "ended").await?;
-    sleep(Duration::from_secs(3)).await;
     running.stop().await?;
     let published = node.krl();
 

@@ -61,12 +61,15 @@ async fn each_key_once(home: &Home, child: &Child, keys: usize) -> anyhow::Resul
     let rows = home
         .rows(
             "SELECT r.id, CAST((SELECT count(*) FROM grants g WHERE g.request_id = r.id) AS TEXT), \
-             CAST((SELECT count(*) FROM audit_events e WHERE e.request_id = r.id AND e.action = 'request.created') AS TEXT) \
+             CAST((SELECT count(*) FROM audit_events e WHERE e.request_id = r.id AND e.action = 'request.created') AS TEXT), r.state \
              FROM requests r WHERE r.id IN (SELECT request_id FROM idempotency_keys)",
         )
         .await?;
     ensure!(rows.len() == keys, "{} requests for {keys} keys", rows.len());
-    ensure!(rows.iter().all(|r| r[1] == "1" && r[2] == "1"), "{rows:?}");
+    // The eleventh live grant on needs approval.
+    let once = |r: &&Vec<String>| r[1] == if r[3] == "approved" { "1" } else { "0" } && r[2] == "1";
+    let other: Vec<_> = rows.iter().filter(|r| !once(r)).collect();
+    ensure!(other.is_empty(), "{other:?}");
     home.verify_log(child).await
 }
 
@@ -90,7 +93,7 @@ async fn a_locked_postgres_is_said_and_survived() {
     let mut other = shared().admin(database).await;
     other.execute("BEGIN; LOCK TABLE requests IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let ana = world.who("ana").await;
-    let error = world.broker.ask(&ana, want("tokens:orders-read", 600)).await.err().expect("it is locked");
+    let Err(error) = world.broker.ask(&ana, want("tokens:orders-read", 600)).await else { panic!("it is locked") };
     assert_eq!(error.to_string(), "the database is locked by another process");
     other.execute("ROLLBACK").await.unwrap();
     assert!(world.actions().await.is_empty(), "nothing was recorded");
@@ -145,8 +148,57 @@ async fn full_disk() -> anyhow::Result<()> {
     let ended = grants.iter().find(|g| g["id"] == short["grants"][0]["id"]).context("the short one")?;
     ensure!(ended["state"] == "ended" && ended["evidence"].is_object(), "{ended}");
     let lost = home.rows("SELECT id FROM requests WHERE state = 'approved'").await?.len();
-    ensure!(lost >= confirmed + keys + 1, "{lost} requests, and more were confirmed");
+    ensure!(lost > confirmed + keys, "{lost} requests, and more were confirmed");
     each_key_once(&home, &child, keys).await?;
+    child.kill().await;
+    Ok(())
+}
+
+/// The same on a file system that really is full, where this user may mount one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_file_system_is_said_and_survived() {
+    full_file_system().await.unwrap();
+}
+
+async fn full_file_system() -> anyhow::Result<()> {
+    let home = Home::new(Db::Sqlite, &plain_config(), "").await;
+    fs::create_dir_all(home.data())?;
+    let own = ["--mount", "--map-root-user"];
+    let mut possible = Command::new("unshare");
+    possible.args(own).args(["mount", "-t", "tmpfs", "tmpfs"]).arg(home.data());
+    if !possible.output().await.is_ok_and(|out| out.status.success()) {
+        // Some containers forbid it; the test with a limit on file sizes runs everywhere.
+        return Ok(());
+    }
+    let mut command = Command::new("unshare");
+    command.args(own).args(["sh", "-c", "mount -t tmpfs -o size=6m tmpfs \"$0\" && exec \"$@\""]);
+    command.arg(home.data()).arg(PROGRAM);
+    home.arguments(&mut command);
+    let Start::Up(child) = home.spawn(command).await? else { anyhow::bail!("it does not start: {}", home.log()) };
+    // Seen from outside of its mounts.
+    let root = format!("/proc/{}/root", child.process.id().context("it runs")?);
+    let ballast = std::path::Path::new(&root).join(home.data().strip_prefix("/")?).join("ballast");
+    child.ask("tokens:orders-read", 600).await?;
+    let filled = fs::write(&ballast, vec![0; 8 << 20]);
+    ensure!(filled.is_err(), "the file system is not full");
+    let mut confirmed = 1;
+    let refused = loop {
+        let body = json!({"entitlements": ["tokens:orders-read"], "duration": 600, "reason": "x".repeat(900)});
+        let answer = child.call(http::Method::POST, "/v1/requests", "ana", Some(body)).await?;
+        if !answer.0.is_success() {
+            break answer;
+        }
+        confirmed += 1;
+        ensure!(confirmed < 2000, "it never fills up");
+    };
+    ensure!(unavailable(&refused), "{refused:?}");
+    let detail = refused.1["detail"].as_str().unwrap_or_default();
+    ensure!(detail == "the database is full", "{detail}");
+    fs::remove_file(&ballast)?;
+    ask_patiently(&child, "after", Duration::from_secs(15)).await?;
+    let requests = child.get("/v1/requests?limit=200", "eve").await?;
+    let count = requests["items"].as_array().context("a list")?.len();
+    ensure!(count == confirmed + 1 || !requests["next"].is_null(), "{count} requests, {confirmed} + 1 were confirmed");
     child.kill().await;
     Ok(())
 }
@@ -169,7 +221,8 @@ async fn gone_and_back() -> anyhow::Result<()> {
             let child = Arc::clone(&child);
             tokio::spawn(async move {
                 for n in 0..EACH {
-                    ask_patiently(&child, &format!("key-{client}-{n}"), Duration::from_secs(60)).await?;
+                    ask_patiently(&child, &format!("key-{client}-{n}"), Duration::from_mins(1)).await?;
+                    sleep(Duration::from_millis(30)).await;
                 }
                 anyhow::Ok(())
             })
@@ -360,7 +413,7 @@ async fn target_away() -> anyhow::Result<()> {
     ensure!(other["grants"][0]["state"] == "active" && before.elapsed() < Duration::from_secs(2), "{other}");
     ensure!(roles("away").await == 1, "it cannot be gone yet");
     gate.open.send_replace(true);
-    let grants = child.settled(Duration::from_secs(60)).await?;
+    let grants = child.settled(Duration::from_mins(1)).await?;
     let ended = grants.iter().find(|g| g["id"] == grant["id"]).context("the grant")?;
     ensure!(ended["state"] == "ended" && ended["attempts"].as_u64() > Some(0), "{ended}");
     ensure!(roles("away").await == 0, "gone for good");

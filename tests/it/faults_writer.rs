@@ -104,7 +104,7 @@ async fn changes_harm_only_themselves(db: Db) {
     let running: Vec<_> = (0..CHANGES).map(|n| tokio::spawn(run(Arc::clone(&store), n))).collect();
     let mut results = Vec::new();
     for task in running {
-        let within = tokio::time::timeout(Duration::from_secs(60), task).await;
+        let within = tokio::time::timeout(Duration::from_mins(1), task).await;
         results.push(within.expect("a change never came back").unwrap());
     }
     // Whatever was given up last is taken back before the next change.

@@ -98,6 +98,7 @@ impl Plan {
             rhythm: Rhythm::default(),
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SystemEntropy::new()),
+            observe: false,
             wrap: Some(Box::new(wrap)),
         })
         .await
@@ -218,7 +219,8 @@ impl World {
             let event: serde_json::Value = serde_json::from_str(leaf).unwrap();
             event["action"].as_str().unwrap().to_owned()
         };
-        page.items.iter().map(|e| action(&e.leaf)).collect()
+        // Whom the world begins with is not part of the story.
+        page.items.iter().map(|e| action(&e.leaf)).filter(|a| a != "identity.created").collect()
     }
 }
 

@@ -93,7 +93,7 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
     });
     // What an older ledger says would take serials off the published list.
     let start = !parts.observing;
-    if let Err(error) = publisher.write_first() {
+    if start && let Err(error) = publisher.write_first() {
         // The other targets must not wait for this one's directory; `check` says it too, and every call tries again.
         tracing::warn!(krl = %publisher.path.display(), %error, "there is no revocation list yet");
     }
