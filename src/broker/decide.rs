@@ -12,11 +12,21 @@ use crate::{
         id::{ApprovalId, RequestId},
         identity::Subject,
         request::{Approval, Quorum, Request, RequestState},
-        time::Ttl,
+        time::{Timestamp, Ttl},
     },
     policy::PolicySet,
     store::{StoreError, Tx},
 };
+
+/// What is needed if this decision is the last one, made before the transaction because it may call targets.
+struct Prepared {
+    /// Decisions recorded when it was made.
+    known: usize,
+    /// Those that still count, with this one.
+    standing: Vec<Approval>,
+    /// The grants, if that is enough.
+    grants: Vec<Grant>,
+}
 
 /// What a recorded decision came to.
 struct Counted {
@@ -173,16 +183,32 @@ impl Broker {
         request: &Request,
         subject: &Subject,
         approval: &Approval,
-    ) -> Result<Vec<Grant>, BrokerError> {
-        let mut approvals = self.store.approvals(request.id).await?;
-        approvals.push(approval.clone());
-        if !approval.approve || !Quorum::count(&request.needs, &approvals).met() {
-            return Ok(Vec::new());
+    ) -> Result<Prepared, BrokerError> {
+        let before = self.store.approvals(request.id).await?;
+        let known = before.len();
+        let mut standing = Vec::with_capacity(known + 1);
+        for earlier in before {
+            if self.still_stands(&earlier, approval.at).await? {
+                standing.push(earlier);
+            }
+        }
+        standing.push(approval.clone());
+        let mut prepared = Prepared { known, standing, grants: Vec::new() };
+        if !approval.approve || !Quorum::count(&request.needs, &prepared.standing).met() {
+            return Ok(prepared);
         }
         let entitlements: Vec<_> =
             request.entitlements.iter().filter_map(|id| policy.catalog().get(id).cloned()).collect();
-        let shortened = Request { ttl: shortest(request.ttl, &approvals), ..request.clone() };
-        self.new_grants(&shortened, &entitlements, subject, approval.at).await
+        let shortened = Request { ttl: shortest(request.ttl, &prepared.standing), ..request.clone() };
+        prepared.grants = self.new_grants(&shortened, &entitlements, subject, approval.at).await?;
+        Ok(prepared)
+    }
+
+    /// An earlier approval counts as long as its approver is active, not locked, and in a group that it counted for.
+    async fn still_stands(&self, earlier: &Approval, now: Timestamp) -> Result<bool, BrokerError> {
+        let Some(approver) = self.store.subject(earlier.approver, now).await? else { return Ok(false) };
+        let locked = self.store.lock_on_actor(earlier.approver, None).await?.is_some();
+        Ok(approver.identity.active && !locked && !approver.groups.is_disjoint(&earlier.groups))
     }
 
     async fn record_decision(
@@ -191,7 +217,7 @@ impl Broker {
         ctx: &Ctx,
         request: &Request,
         approval: &Approval,
-        prepared: Vec<Grant>,
+        prepared: Prepared,
     ) -> Result<Counted, BrokerError> {
         let cause = Cause::from(ctx);
         if !tx.lock_pending_request(request.id, ctx.now).await? {
@@ -215,8 +241,11 @@ impl Broker {
             "duration": approval.ttl, "groups": approval.groups,
         });
         self.note_request(tx, &cause, "approval.recorded", request, details).await?;
-        let mut approvals = before;
-        approvals.push(approval.clone());
+        // Another decision came in between: prepare again, knowing of it.
+        if before.len() != prepared.known {
+            return Err(StoreError::Conflict.into());
+        }
+        let Prepared { standing: approvals, grants: prepared, .. } = prepared;
         let quorum = Quorum::count(&request.needs, &approvals);
         let ttl = shortest(request.ttl, &approvals);
         if !approval.approve {

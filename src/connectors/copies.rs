@@ -41,8 +41,7 @@ pub async fn of_grant(
     if last <= now {
         return Ok(Copies::Expired(last));
     }
-    let revoked: Vec<Issued> =
-        ledger.revoked(target, now).await?.into_iter().filter(|issued| issued.grant == grant).collect();
+    let revoked: Vec<Issued> = ledger.revoked_of(target, grant, now).await?;
     // The latest claim has the latest expiry. Either it is among the revoked ones, or it comes right after them.
     if !revoked.iter().any(|issued| issued.expires_at == last) {
         return Ok(Copies::Live(last));

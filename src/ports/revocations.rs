@@ -29,6 +29,11 @@ pub trait Revocations: Send + Sync {
     /// Revoked and not yet expired at `now`, for one target, ordered by serial.
     async fn revoked(&self, target: &str, now: Timestamp) -> Result<Vec<Issued>, RevocationsError>;
 
+    /// The same, of one grant.
+    async fn revoked_of(&self, target: &str, grant: GrantId, now: Timestamp) -> Result<Vec<Issued>, RevocationsError> {
+        Ok(self.revoked(target, now).await?.into_iter().filter(|issued| issued.grant == grant).collect())
+    }
+
     /// Would a verifier that asks now be told that this credential still works?
     async fn is_live(&self, grant: GrantId, number: u32, now: Timestamp) -> Result<bool, RevocationsError>;
 

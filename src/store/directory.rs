@@ -57,7 +57,7 @@ impl Directory for Store {
         not_after: Timestamp,
     ) -> Result<(), DirectoryError> {
         const SQL: &str = "INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) \
-                           SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM grants WHERE id = $3 \
+                           SELECT $1, $2, $3, $4, $4 WHERE NOT EXISTS (SELECT 1 FROM grants WHERE id = $3 \
                            AND (end_reason IS NOT NULL OR state NOT IN ('scheduled', 'activating', 'active'))) \
                            ON CONFLICT (group_id, identity_id, grant_id) DO UPDATE SET not_after = excluded.not_after";
         let group = self.group_id(group).await?;

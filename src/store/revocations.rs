@@ -1,7 +1,7 @@
 //! What verifiers must refuse: derived from grants and claims, never kept twice.
 
 use async_trait::async_trait;
-use sqlx::query;
+use sqlx::{any::AnyRow, query};
 
 use super::{Store, StoreError, row::Reader};
 use crate::{
@@ -13,6 +13,19 @@ impl From<StoreError> for RevocationsError {
     fn from(error: StoreError) -> Self {
         Self(error.to_string())
     }
+}
+
+fn issued(row: &AnyRow) -> Result<Issued, RevocationsError> {
+    let r = Reader::new("claims", row);
+    let read = || {
+        Ok::<_, StoreError>(Issued {
+            serial: r.number("serial")?,
+            grant: r.parsed("grant_id")?,
+            number: r.number("number")?,
+            expires_at: r.instant("expires_at")?,
+        })
+    };
+    Ok(read()?)
 }
 
 #[async_trait]
@@ -27,16 +40,21 @@ impl Revocations for Store {
             .fetch_all(&self.inner.readers)
             .await
             .map_err(StoreError::from)?;
-        let read = |row| {
-            let r = Reader::new("claims", row);
-            Ok::<_, StoreError>(Issued {
-                serial: r.number("serial")?,
-                grant: r.parsed("grant_id")?,
-                number: r.number("number")?,
-                expires_at: r.instant("expires_at")?,
-            })
-        };
-        rows.iter().map(|row| read(row).map_err(RevocationsError::from)).collect()
+        rows.iter().map(issued).collect()
+    }
+
+    async fn revoked_of(&self, target: &str, grant: GrantId, now: Timestamp) -> Result<Vec<Issued>, RevocationsError> {
+        const SQL: &str = "SELECT c.serial, c.grant_id, c.number, c.expires_at FROM claims c \
+                           JOIN grants g ON g.id = c.grant_id WHERE c.grant_id = $3 AND c.expires_at > $1 \
+                           AND g.target = $2 AND (g.state <> 'active' OR g.claims > c.number) ORDER BY c.serial";
+        let rows = query(SQL)
+            .bind(now.micros())
+            .bind(target)
+            .bind(grant.to_string())
+            .fetch_all(&self.inner.readers)
+            .await
+            .map_err(StoreError::from)?;
+        rows.iter().map(issued).collect()
     }
 
     async fn is_live(&self, grant: GrantId, number: u32, now: Timestamp) -> Result<bool, RevocationsError> {

@@ -89,9 +89,10 @@ async fn parties_approvers_and_auditors_see_what_concerns_them(db: Db) {
     let about = AuditQuery { request: Some(request_id(&request)), ..AuditQuery::default() };
     assert_eq!(world.broker.audit(&ben, about).await.unwrap().items.len(), 1);
     let all = world.broker.visible_events(&ada, 0, 1000).await.unwrap().0.len();
-    let bens = world.broker.visible_events(&ben, 0, 1000).await.unwrap().0.len();
-    // Ben's own making, and the request that was put before him.
-    assert_eq!((all, bens), (events(&world).await.len(), 2));
+    assert_eq!(all, events(&world).await.len());
+    let bens = world.broker.visible_events(&ben, 0, 1000).await.unwrap().0;
+    let bens: Vec<&str> = bens.iter().map(|e| e.event["action"].as_str().unwrap()).collect();
+    assert_eq!(bens, ["identity.created", "request.created"], "his own, and the one put before him");
     world.broker.simulate(&ada, simulate(Some("ana"))).await.unwrap();
 }
 
