@@ -65,7 +65,7 @@ pub fn seed_targets() -> Vec<TargetConfig> {
             if kind == "token" {
                 settings.insert("verifiers".to_owned(), json!("introspect"));
             }
-            TargetConfig { id: id.into(), kind: kind.to_owned(), concurrency: 64, timeout_seconds: 10, settings }
+            TargetConfig { id: id.into(), kind: kind.to_owned(), concurrency: 16, timeout_seconds: 10, settings }
         })
         .collect()
 }

@@ -80,19 +80,15 @@ impl Broker {
     }
 
     /// End one of one's own tokens; administrators end anybody's.
-    pub async fn end_token(&self, ctx: &Ctx, owner: Option<IdentityId>, id: TokenId) -> Result<(), BrokerError> {
+    pub async fn end_token(&self, ctx: &Ctx, id: TokenId) -> Result<(), BrokerError> {
         self.may_change()?;
-        let owner = owner.unwrap_or(ctx.actor_id());
-        if owner != ctx.actor_id() && !ctx.is_admin() {
-            return Err(BrokerError::NotFound("token"));
-        }
+        let whose = (!ctx.is_admin()).then_some(ctx.actor_id());
         let cause = Cause::from(ctx);
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
-                if !tx.revoke_stored_token(id, owner, ctx.now).await? {
-                    return Err(BrokerError::NotFound("token"));
-                }
+                let ended = tx.revoke_stored_token(id, whose, ctx.now).await?;
+                let owner = ended.ok_or(BrokerError::NotFound("token"))?;
                 let mut event = self.event(&cause, "token.revoked", json!({"token": id}))?;
                 event.subject = Some(owner);
                 self.note(&mut tx, event).await

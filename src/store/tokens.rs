@@ -104,22 +104,24 @@ impl Tx {
         .await
     }
 
-    /// End one stored token of an identity; false if there is none that works.
+    /// End one stored token, of that identity if one is given; whose it was, or `None` if there is none that works.
     pub async fn revoke_stored_token(
         &mut self,
         id: TokenId,
-        identity: IdentityId,
+        identity: Option<IdentityId>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let ended = self
-            .execute(
-                query("UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND identity_id = $3 AND revoked_at IS NULL")
+    ) -> Result<Option<IdentityId>, StoreError> {
+        const SQL: &str = "UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND ($3 = '' OR identity_id = $3) \
+                           AND revoked_at IS NULL RETURNING identity_id";
+        let rows = self
+            .write_returning(
+                query(SQL)
                     .bind(now.micros())
                     .bind(id.to_string())
-                    .bind(identity.to_string()),
+                    .bind(identity.map_or_else(String::new, |i| i.to_string())),
             )
             .await?;
-        Ok(ended == 1)
+        rows.first().map(|row| Reader::new("tokens", row).parsed("identity_id")).transpose()
     }
 
     /// End all stored tokens of an identity; how many there were.

@@ -8,9 +8,9 @@ use super::Workers;
 use crate::broker::Outcome;
 
 /// Rows taken in one commit.
-const BATCH: u32 = 64;
+const BATCH: u32 = 32;
 /// Outcomes recorded in one commit: small enough that a new request does not wait long behind it.
-const RECORD: usize = 16;
+const RECORD: usize = 8;
 /// How often to look for grants whose target is no longer configured.
 const STRAYS: Duration = Duration::from_secs(30);
 
@@ -53,7 +53,7 @@ impl Workers {
         if taken == 0 {
             return Ok(0);
         }
-        let width = self.broker.concurrency(target).max(1) * 2;
+        let width = self.broker.concurrency(target).max(1);
         let mut waiting = due.into_iter();
         let mut running = FuturesUnordered::new();
         let mut done: Vec<Outcome> = Vec::with_capacity(RECORD);

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use crate::{
     broker::input::Paging,
     domain::{
-        id::{EventId, GrantId, IdentityId, LockId, RequestId},
+        id::{EventId, GrantId, IdentityId, LockId, RequestId, TokenId},
         time::{TimeError, Timestamp, Ttl},
     },
 };
@@ -115,6 +115,9 @@ impl InPath for GrantId {
 }
 impl InPath for LockId {
     const NOUN: &'static str = "lock";
+}
+impl InPath for TokenId {
+    const NOUN: &'static str = "token";
 }
 impl InPath for EventId {
     const NOUN: &'static str = "event";

@@ -57,6 +57,7 @@ fn endpoints() -> OpenApiRouter<Edge> {
         .routes(routes!(v1::workloads::register::handler, v1::workloads::list::handler))
         .routes(routes!(v1::workloads::update::handler))
         .routes(routes!(v1::tokens::create::handler))
+        .routes(routes!(v1::tokens::end::handler))
         .routes(routes!(v1::targets::list::handler))
         .routes(routes!(v1::targets::read::handler))
         .routes(routes!(v1::targets::check::handler))

@@ -20,9 +20,9 @@ use crate::{
 /// A personal token to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewToken, example = json!({"label": "laptop", "ttl": "30d"}))]
+#[schema(as = NewToken, example = json!({"label": "laptop", "ttl": "12h"}))]
 pub struct TokenInput {
-    /// Id or unique name of the person that it is for; the caller if missing. Others for administrators only.
+    /// Id or unique name of the caller, if anything: nobody makes tokens for others.
     #[serde(default)]
     identity: Option<String>,
     /// What it is for, so that it is known later which one to end.
@@ -60,7 +60,7 @@ impl Serialize for Once {
 
 /// Make a personal token
 ///
-/// It is in this answer and in no other; only its hash is kept.
+/// It is in this answer and in no other; only its hash is kept. It ends no later than the one that it was made with.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "directory", operation_id = "createToken", request_body = TokenInput,
     responses((status = 201, description = "The token, never to be cached", body = TokenView), Changes)

@@ -1,3 +1,4 @@
 //! `/v1/tokens`.
 
 pub(crate) mod create;
+pub(crate) mod end;
