@@ -9,6 +9,7 @@ use tidegate::{
     domain::{
         grant::{EndReason, GrantState},
         id::LockId,
+        time::Ttl,
     },
     store::LockKind,
 };
@@ -247,11 +248,43 @@ async fn nobody_lifts_a_lock_on_themselves(db: Db) {
     let id: LockId = lock.id.parse().unwrap();
     let eve = world.who("eve").await;
     assert_eq!(world.broker.locks(&eve).await.unwrap().items.len(), 1, "she is told");
-    refused!(world.broker.unlock(&eve, id).await, BrokerError::Forbidden(_));
+    refused!(world.broker.unlock(&eve, id).await, BrokerError::Locked { .. });
+    // Nor does she make herself another way in, or touch anybody else's access.
+    refused!(world.broker.create_token(&eve, None, "x".into(), None).await, BrokerError::Locked { .. });
+    refused!(world.broker.lock(&eve, lock_of(LockKind::Identity, "ana")).await, BrokerError::Locked { .. });
     world.broker.unlock(&world.who("gil").await, id).await.unwrap();
 }
 
+async fn a_lock_on_a_person_reaches_what_they_answer_for(db: Db) {
+    let world = World::on(db).await;
+    let held = world.open("deploy-bot", "tokens:orders-read", 600).await;
+    world.broker.lock(&world.who("eve").await, lock_of(LockKind::Identity, "ana")).await.unwrap();
+    refused!(world.ask("deploy-bot", want("tokens:orders-read", 60)).await, BrokerError::Locked { .. });
+    world.settle().await;
+    assert_eq!(world.state(&held.id).await, GrantState::Ended);
+}
+
+async fn a_token_ends_no_later_than_the_one_it_was_made_with(db: Db) {
+    let world = World::on(db).await;
+    let ana = world.who("ana").await;
+    let first = world.broker.create_token(&ana, None, "first".into(), Ttl::from_seconds(600)).await.unwrap();
+    let ctx = world.broker.authenticate(first.token.expose(), "test").await.unwrap();
+    let second = world.broker.create_token(&ctx, None, "second".into(), Ttl::from_seconds(86_400)).await.unwrap();
+    assert_eq!(second.expires_at, first.expires_at);
+    // Nobody makes tokens for others, whatever they administer.
+    let eve = world.who("eve").await;
+    refused!(world.broker.create_token(&eve, Some("ben".into()), "x".into(), None).await, BrokerError::Forbidden(_));
+    world.broker.end_token(&ctx, second.id.parse().unwrap()).await.unwrap();
+    refused!(world.broker.authenticate(second.token.expose(), "test").await, BrokerError::Unauthenticated);
+    let ben = world.who("ben").await;
+    refused!(world.broker.end_token(&ben, first.id.parse().unwrap()).await, BrokerError::NotFound("token"));
+    world.broker.end_token(&eve, first.id.parse().unwrap()).await.unwrap();
+    refused!(world.broker.authenticate(first.token.expose(), "test").await, BrokerError::Unauthenticated);
+}
+
 on_both!(
+    a_lock_on_a_person_reaches_what_they_answer_for,
+    a_token_ends_no_later_than_the_one_it_was_made_with,
     only_the_holder_claims_and_only_while_it_is_active,
     a_second_claim_ends_the_first_copy,
     claims_are_bounded_where_the_catalog_says_so,
