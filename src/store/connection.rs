@@ -78,7 +78,7 @@ impl Drop for Inner {
 }
 
 /// Changes of the workers that may queue for the database at once.
-const BACKGROUND: usize = 3;
+const BACKGROUND: usize = 2;
 
 /// WAL with `synchronous=FULL`: a commit that was answered survives a power cut.
 const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \

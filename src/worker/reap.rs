@@ -8,9 +8,9 @@ use super::Workers;
 use crate::broker::Outcome;
 
 /// Rows taken in one commit.
-const BATCH: u32 = 48;
+const BATCH: u32 = 32;
 /// Outcomes recorded in one commit: small enough that a new request does not wait long behind it.
-const RECORD: usize = 12;
+const RECORD: usize = 8;
 /// How often to look for grants whose target is no longer configured.
 const STRAYS: Duration = Duration::from_secs(30);
 
