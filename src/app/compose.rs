@@ -22,7 +22,7 @@ use crate::{
         signing::SigningKeys,
         webhook::{self, WebhookNotifier},
     },
-    policy::{Files, PolicyEngine, TargetDirectory},
+    policy::{PolicyEngine, TargetDirectory},
     ports::{
         clock::Clock,
         connector::{BadParameters, Connector},
@@ -201,12 +201,8 @@ fn random_tag(broker: &Broker) -> anyhow::Result<[u8; 4]> {
 fn load_policy(policies: &Policies, targets: Box<dyn TargetDirectory>) -> anyhow::Result<PolicyEngine> {
     Ok(match policies {
         Policies::Directory(dir) => PolicyEngine::load(dir, targets)?,
-        Policies::Seed => PolicyEngine::from_files(seed_files(), targets)?,
+        Policies::Seed => PolicyEngine::from_files(crate::policy::seed::files(), targets)?,
     })
-}
-
-fn seed_files() -> Files {
-    crate::policy::seed::files()
 }
 
 fn checkpoint_signer(keys: &Path, origin: &str, entropy: &dyn Entropy) -> anyhow::Result<CheckpointKey> {

@@ -49,20 +49,9 @@ impl Broker {
             ("jti", json!(jti)),
         ]);
         let access_token = self.signer.sign(Algorithm::EdDsa, &claims)?;
-        let cause = Cause::from(&ctx);
-        loop {
-            let mut tx = self.store.begin().await?;
-            let written = async {
-                let mut event = self.event(&cause, "token.issued", json!({"jti": jti, "expires_in": ttl}))?;
-                event.subject = Some(ctx.actor_id());
-                self.note(&mut tx, event).await
-            }
-            .await;
-            if let Some(result) = tx.end(written).await {
-                result?;
-                break;
-            }
-        }
+        let mut event = self.event(&Cause::from(&ctx), "token.issued", json!({"jti": jti, "expires_in": ttl}))?;
+        event.subject = Some(ctx.actor_id());
+        self.note_alone(event).await?;
         Ok(IssuedToken { access_token, expires_in: ttl.seconds(), scope: SCOPE.to_owned() })
     }
 

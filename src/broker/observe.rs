@@ -77,17 +77,7 @@ impl Broker {
     pub async fn note_system(&self, action: &'static str, details: serde_json::Value) -> Result<(), BrokerError> {
         let now = self.now();
         let correlation = CorrelationId::new(self.entropy.ulid(now)?);
-        loop {
-            let mut tx = self.store.begin().await?;
-            let written = async {
-                let event = self.event(&Cause::worker(correlation, now), action, details.clone())?;
-                self.note(&mut tx, event).await
-            }
-            .await;
-            if let Some(result) = tx.end(written).await {
-                return result;
-            }
-        }
+        self.note_alone(self.event(&Cause::worker(correlation, now), action, details)?).await
     }
 
     /// Delete old rows that nobody will ask for again; how many.

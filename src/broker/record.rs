@@ -119,6 +119,17 @@ impl Broker {
         Ok(())
     }
 
+    /// Record an event in a change of its own.
+    pub(crate) async fn note_alone(&self, event: Event) -> Result<(), BrokerError> {
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = self.note(&mut tx, event.clone()).await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
+    }
+
     async fn notify(&self, tx: &mut Tx, event: &Event) -> Result<(), BrokerError> {
         if self.settings.notifiers.is_empty() || !WORTH_TELLING.contains(&event.action.as_str()) {
             return Ok(());

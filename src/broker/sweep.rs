@@ -175,15 +175,9 @@ impl Broker {
         grant: GrantId,
         details: serde_json::Value,
     ) -> Result<(), BrokerError> {
-        loop {
-            let mut tx = self.store.begin().await?;
-            let mut event = self.event(cause, action, details.clone())?;
-            event.grant = Some(grant);
-            event.target = Some(target.to_owned());
-            let written = self.note(&mut tx, event).await;
-            if let Some(result) = tx.end(written).await {
-                return result;
-            }
-        }
+        let mut event = self.event(cause, action, details)?;
+        event.grant = Some(grant);
+        event.target = Some(target.to_owned());
+        self.note_alone(event).await
     }
 }
