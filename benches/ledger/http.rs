@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidegate::{
     broker::Broker,
     domain::time::Ttl,
-    edge::http::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, router},
     ports::entropy::SystemEntropy,
 };
 use tokio::net::TcpListener;

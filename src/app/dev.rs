@@ -21,7 +21,7 @@ use crate::{
     broker::{Broker, Settings},
     config::{Config, NotifierConfig},
     domain::{catalog::TargetConfig, identity::IdentityKind, time::Ttl},
-    edge::http::Limits,
+    edge::Limits,
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
     store::Options,

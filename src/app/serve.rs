@@ -13,7 +13,7 @@ use crate::{
     broker::Settings,
     config::Config,
     domain::time::Ttl,
-    edge::http::{EdgeParts, Limits, Rate, router},
+    edge::{EdgeParts, Limits, Rate, router},
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
     store::Options,

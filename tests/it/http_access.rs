@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
-use tidegate::edge::http::{Limits, Rate, openapi};
+use tidegate::edge::{Limits, Rate, openapi};
 
 use crate::http_app::{App, anonymous, open};
 

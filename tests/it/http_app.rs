@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate::{
     app::seed_directory,
     domain::{id::IdentityId, secret::Secret, time::Ttl},
-    edge::http::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, router},
     ports::entropy::SystemEntropy,
 };
 use tower::ServiceExt;

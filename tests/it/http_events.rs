@@ -6,7 +6,7 @@ use axum::body::Body;
 use futures::StreamExt;
 use http::{Request, header};
 use serde_json::json;
-use tidegate::edge::http::Limits;
+use tidegate::edge::Limits;
 
 use crate::http_app::{App, open};
 

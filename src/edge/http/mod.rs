@@ -4,34 +4,19 @@
 //! Handlers parse, call one verb of the broker, and render. Nothing here decides anything, opens the store, or writes
 //! a secret anywhere but into the one answer that hands it over.
 
-pub mod auth;
-pub mod body;
-pub mod call;
 mod document;
-mod gate;
 pub mod input;
-mod metrics;
 mod oauth;
 mod operations;
-pub mod problem;
 mod published;
-mod refusal;
-pub mod state;
 mod v1;
 
-use axum::{Router, middleware};
-use bytes::Bytes;
+use axum::Router;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use super::inbound::{Edge, auth, body, call, problem, state};
 pub use document::{Changes, Public, Reads, ReadsOne};
-pub use state::{Edge, EdgeParts, Limits, Rate};
-
-use self::{
-    metrics::Routes,
-    problem::{Kind, Problem},
-    state::Shared,
-};
 
 /// Everything that can be called.
 fn endpoints() -> OpenApiRouter<Edge> {
@@ -81,30 +66,14 @@ fn endpoints() -> OpenApiRouter<Edge> {
         .routes(routes!(operations::metrics))
 }
 
-/// The router, with a fallback that answers 404 as a problem. Serve it with
-/// `into_make_service_with_connect_info::<SocketAddr>()`, or all clients share one address.
-pub fn router(parts: EdgeParts) -> Router {
-    let (router, document) = endpoints().split_for_parts();
-    let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
-    let edge = Shared::new(parts, Routes::new(document.paths.paths.keys().map(String::as_str)), json);
-    router
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(unknown_route)
-        .layer(middleware::from_fn_with_state(edge.clone(), call::around))
-        .with_state(edge)
+/// All of it, with the OpenAPI document that describes it.
+pub(super) fn routes() -> (Router<Edge>, utoipa::openapi::OpenApi) {
+    endpoints().split_for_parts()
 }
 
 /// The OpenAPI 3.1 document of all of it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     endpoints().into_openapi()
-}
-
-async fn unknown_route() -> Problem {
-    Problem::new(Kind::UnknownRoute, "there is nothing at this path; see /openapi.json for what there is")
-}
-
-async fn wrong_method() -> Problem {
-    Problem::new(Kind::MethodNotAllowed, "this path does not have this method; the `Allow` header lists those it has")
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HUNG_UP: u16 = 499;
 
 /// The one middleware.
-pub(super) async fn around(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+pub(in crate::edge) async fn around(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let call = Arc::new(Call {
         id: edge.next_id(),
         address: address(&request, edge.limits.behind_proxy),

@@ -100,13 +100,13 @@ pub struct Shared {
     pub broker: Arc<Broker>,
     /// How much is let in.
     pub limits: Limits,
-    pub(super) prometheus: Option<PrometheusHandle>,
+    pub(in crate::edge) prometheus: Option<PrometheusHandle>,
     /// Rate limits.
     pub gate: Gate,
-    pub(super) routes: Routes,
-    pub(super) openapi: Bytes,
-    pub(super) in_flight: AtomicUsize,
-    pub(super) streams: AtomicUsize,
+    pub(in crate::edge) routes: Routes,
+    pub(in crate::edge) openapi: Bytes,
+    pub(in crate::edge) in_flight: AtomicUsize,
+    pub(in crate::edge) streams: AtomicUsize,
     ids: RequestIds,
 }
 
@@ -114,7 +114,7 @@ pub struct Shared {
 pub type Edge = Arc<Shared>;
 
 impl Shared {
-    pub(super) fn new(parts: EdgeParts, routes: Routes, openapi: Bytes) -> Edge {
+    pub(in crate::edge) fn new(parts: EdgeParts, routes: Routes, openapi: Bytes) -> Edge {
         Arc::new(Self {
             gate: Gate::new(&parts.limits),
             broker: parts.broker,
@@ -128,7 +128,7 @@ impl Shared {
         })
     }
 
-    pub(super) fn next_id(&self) -> CorrelationId {
+    pub(in crate::edge) fn next_id(&self) -> CorrelationId {
         self.ids.next(self.broker.now())
     }
 }
@@ -168,14 +168,14 @@ pub struct Call {
 }
 
 /// A place in a bounded number of places; given back when dropped.
-pub(super) struct Place {
+pub(in crate::edge) struct Place {
     edge: Edge,
     counter: fn(&Shared) -> &AtomicUsize,
 }
 
 impl Place {
     /// Take a place, if fewer than `bound` are taken.
-    pub(super) fn take(edge: &Edge, counter: fn(&Shared) -> &AtomicUsize, bound: usize) -> Option<Self> {
+    pub(in crate::edge) fn take(edge: &Edge, counter: fn(&Shared) -> &AtomicUsize, bound: usize) -> Option<Self> {
         let place = Self { edge: Arc::clone(edge), counter };
         (counter(edge).fetch_add(1, Ordering::AcqRel) < bound).then_some(place)
     }

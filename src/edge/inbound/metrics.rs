@@ -21,7 +21,7 @@ const METHODS: [&str; 5] = ["GET", "POST", "PATCH", "DELETE", "OTHER"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Name of the route of paths that match none.
-pub(super) const UNMATCHED: &str = "unmatched";
+pub(in crate::edge) const UNMATCHED: &str = "unmatched";
 
 struct Handles {
     requests: Counter,
@@ -32,7 +32,7 @@ struct Handles {
 pub struct RouteInfo {
     template: Arc<str>,
     /// Operations: not counted among the calls at once, so that a busy broker can still be looked at.
-    pub(super) operations: bool,
+    pub(in crate::edge) operations: bool,
     handles: [[OnceLock<Handles>; CLASSES.len()]; METHODS.len()],
 }
 
@@ -46,12 +46,12 @@ impl RouteInfo {
     }
 
     /// The template, `/v1/grants/{id}`.
-    pub(super) fn template(&self) -> &str {
+    pub(in crate::edge) fn template(&self) -> &str {
         &self.template
     }
 
     /// Count one call.
-    pub(super) fn record(&self, method: &Method, status: StatusCode, took: Duration) {
+    pub(in crate::edge) fn record(&self, method: &Method, status: StatusCode, took: Duration) {
         let row = match *method {
             Method::GET => 0,
             Method::POST => 1,
@@ -89,7 +89,7 @@ pub struct Routes {
 
 impl Routes {
     /// From the templates of the router.
-    pub(super) fn new<'a>(templates: impl Iterator<Item = &'a str>) -> Self {
+    pub(in crate::edge) fn new<'a>(templates: impl Iterator<Item = &'a str>) -> Self {
         metrics::describe_counter!("tidegate_http_requests_total", "Calls answered");
         metrics::describe_histogram!(
             "tidegate_http_request_duration_seconds",
@@ -105,7 +105,7 @@ impl Routes {
     }
 
     /// The route of a matched template.
-    pub(super) fn get(&self, template: Option<&str>) -> &RouteInfo {
+    pub(in crate::edge) fn get(&self, template: Option<&str>) -> &RouteInfo {
         template.and_then(|t| self.by_template.get(t)).unwrap_or(&self.unmatched)
     }
 }
