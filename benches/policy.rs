@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a bench measures with the machine's clock")]
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     hint::black_box,
     str::FromStr,
@@ -70,18 +70,8 @@ fn main() {
         &NamedTargets::default().with("db", "postgres", true),
     )
     .unwrap();
-    let identity = Identity {
-        id: IdentityId::from_str("idn_00000000000000000000000001").unwrap(),
-        kind: IdentityKind::Person,
-        name: "ana".to_owned(),
-        display_name: "Ana".to_owned(),
-        email: None,
-        active: true,
-        owner: None,
-        contract_end: None,
-        attributes: BTreeMap::new(),
-        version: 1,
-    };
+    let id = IdentityId::from_str("idn_00000000000000000000000001").unwrap();
+    let identity = Identity::new(id, IdentityKind::Person, "ana");
     let subject = Subject { identity, groups: (0..GROUPS).map(|n| format!("g{n}")).collect() };
     let now = Timestamp::from_seconds(1_767_787_200);
     let ttl = Ttl::seconds_or_one(1_800);

@@ -7,10 +7,10 @@ use tidegate::{
     broker::{Broker, Ctx, Settings},
     domain::{
         id::{CorrelationId, IdentityId},
-        identity::IdentityKind,
+        identity::{Identity, IdentityKind},
     },
     ports::{clock::SystemClock, entropy::SystemEntropy},
-    store::{NewIdentity, Options},
+    store::Options,
     worker::Rhythm,
 };
 
@@ -69,20 +69,15 @@ pub async fn engineers(broker: &Broker, count: usize) -> Vec<IdentityId> {
             ids.push(there.identity.id);
             continue;
         }
-        let new = NewIdentity {
-            id: IdentityId::new(broker.entropy().ulid(now).unwrap()),
-            kind: IdentityKind::Person,
-            display_name: name.clone(),
-            name,
-            email: None,
-            owner: None,
-            contract_end: None,
+        let id = IdentityId::new(broker.entropy().ulid(now).unwrap());
+        let new = Identity {
             attributes: [("department".to_owned(), "engineering".to_owned())].into(),
+            ..Identity::new(id, IdentityKind::Person, name)
         };
         let mut tx = broker.store().begin().await.unwrap();
         let made = async {
             tx.insert_identity(&new, now).await?;
-            tx.add_standing(group.id, new.id, now).await
+            tx.add_standing(group.id, new.id, None, now).await
         }
         .await;
         tx.end(made).await.unwrap().unwrap();

@@ -8,11 +8,11 @@ use crate::{
     domain::{
         audit::Event,
         id::{CorrelationId, EventId, GroupId, IdentityId},
-        identity::IdentityKind,
+        identity::{Group, Identity, IdentityKind},
         time::Timestamp,
     },
     ports::entropy::Entropy,
-    store::{NewIdentity, Store},
+    store::Store,
 };
 
 /// People, workloads and groups, by name.
@@ -71,16 +71,16 @@ impl DirectoryFile {
             let id = if let Some(group) = store.group(name).await? {
                 group.id
             } else {
-                let id = GroupId::new(entropy.ulid(now)?);
+                let new = Group::new(GroupId::new(entropy.ulid(now)?), name.as_str(), now);
                 loop {
                     let mut tx = store.begin().await?;
-                    let made = tx.insert_group(id, name, now).await;
+                    let made = tx.insert_group(&new).await;
                     if let Some(result) = tx.end(made).await {
                         result?;
                         break;
                     }
                 }
-                id
+                new.id
             };
             groups.insert(name.clone(), id);
         }
@@ -126,16 +126,15 @@ impl DirectoryFile {
             "{}: a workload or agent needs an accountable person as owner",
             entry.name
         );
-        let new = NewIdentity {
-            id: IdentityId::new(entropy.ulid(now)?),
-            kind: entry.kind,
-            name: entry.name.clone(),
-            display_name: entry.display_name.clone().unwrap_or_else(|| entry.name.clone()),
+        let mut new = Identity {
             email: entry.email.clone(),
             owner,
-            contract_end: None,
             attributes: entry.attributes.clone(),
+            ..Identity::new(IdentityId::new(entropy.ulid(now)?), entry.kind, entry.name.as_str())
         };
+        if let Some(name) = &entry.display_name {
+            new.display_name.clone_from(name);
+        }
         let event = Event {
             id: EventId::new(entropy.ulid(now)?),
             at: now,
@@ -158,7 +157,7 @@ impl DirectoryFile {
                 tx.insert_identity(&new, now).await?;
                 for group in &entry.groups {
                     if let Some(id) = groups.get(group) {
-                        tx.add_standing(*id, new.id, now).await?;
+                        tx.add_standing(*id, new.id, None, now).await?;
                     }
                 }
                 tx.audit(event.clone());

@@ -16,6 +16,7 @@ mod end;
 mod error;
 mod extend;
 pub mod input;
+pub(crate) mod lifecycle;
 mod lock;
 mod oauth;
 mod observe;
@@ -26,6 +27,7 @@ mod record;
 mod render;
 mod seal;
 mod simulate;
+mod source;
 mod sweep;
 mod target;
 mod token;
@@ -54,6 +56,7 @@ pub use oauth::IssuedToken;
 pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
+pub use source::SourceCtx;
 pub use token::NewToken;
 
 use crate::{

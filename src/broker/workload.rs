@@ -1,6 +1,6 @@
 //! Workloads and agents: registered with an accountable person, deactivated with everything they hold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -13,13 +13,12 @@ use super::{
 };
 use crate::{
     domain::{
-        grant::EndReason,
         id::IdentityId,
         identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Subject},
         secret::Secret,
         time::Ttl,
     },
-    store::{EndScope, NewIdentity, StoreError, TokenKind},
+    store::{StoreError, TokenKind},
 };
 
 /// Lifetime of a client secret when none is given.
@@ -50,15 +49,10 @@ impl Broker {
             let known = self.store.group(group).await?;
             groups.push(known.ok_or_else(|| BrokerError::invalid("groups", format!("there is no group `{group}`")))?);
         }
-        let identity = NewIdentity {
-            id: IdentityId::new(self.entropy.ulid(ctx.now)?),
-            kind: new.kind,
+        let identity = Identity {
             display_name: clean_text("display_name", new.display_name.as_deref().unwrap_or(&name))?,
-            name,
-            email: None,
             owner: Some(owner),
-            contract_end: None,
-            attributes: BTreeMap::new(),
+            ..Identity::new(IdentityId::new(self.entropy.ulid(ctx.now)?), new.kind, name)
         };
         let cause = Cause::from(ctx);
         let (token, secret) = self.make_token(identity.id, TokenKind::ClientSecret, "client secret", ctx.now, ttl)?;
@@ -68,17 +62,10 @@ impl Broker {
                 if tx.identity_name_taken(&identity.name).await? {
                     return Err(BrokerError::State(format!("the name `{}` is taken", identity.name)));
                 }
-                tx.insert_identity(&identity, ctx.now).await?;
+                self.record_joiner(&mut tx, &cause, &identity, json!({})).await?;
                 for group in &groups {
-                    tx.add_standing(group.id, identity.id, ctx.now).await?;
+                    self.record_member(&mut tx, &cause, group, identity.id, true).await?;
                 }
-                let details = json!({
-                    "name": identity.name, "kind": identity.kind, "owner": owner,
-                    "groups": groups.iter().map(|g| &g.name).collect::<Vec<_>>(),
-                });
-                let mut event = self.event(&cause, "workload.registered", details)?;
-                event.subject = Some(identity.id);
-                self.note(&mut tx, event).await?;
                 self.record_token(&mut tx, &cause, &token).await
             }
             .await;
@@ -144,25 +131,17 @@ impl Broker {
             None
         };
         let cause = Cause::from(ctx);
-        let leaving = before.active && !after.active;
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
-                tx.update_identity(&after, ctx.now).await?;
-                if leaving || fresh.is_some() {
-                    tx.revoke_tokens_of(id, ctx.now).await?;
-                }
-                if leaving {
-                    self.begin_end(&mut tx, &cause, EndScope::Holder(id), EndReason::Offboarded, "deactivated").await?;
-                }
-                let action = if leaving { "identity.deactivated" } else { "identity.updated" };
                 let details = json!({
                     "display_name": after.display_name, "owner": after.owner, "active": after.active,
                     "secret_rotated": fresh.is_some(),
                 });
-                let mut event = self.event(&cause, action, details)?;
-                event.subject = Some(id);
-                self.note(&mut tx, event).await?;
+                self.record_change(&mut tx, &cause, &before, &after, details).await?;
+                if fresh.is_some() {
+                    tx.revoke_tokens_of(id, ctx.now).await?;
+                }
                 if let Some((token, _)) = &fresh {
                     self.record_token(&mut tx, &cause, token).await?;
                 }
@@ -180,9 +159,7 @@ impl Broker {
                 }
             }
         }
-        if leaving {
-            self.due.notify_waiters();
-        }
+        self.wake();
         let mut view = self.workload_view(ctx, id, fresh.as_ref().map(|(_, secret)| secret)).await?;
         view.secret_expires_at = fresh.map(|(token, _)| token.expires_at.to_string());
         Ok(view)

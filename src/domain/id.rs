@@ -89,6 +89,8 @@ ids! {
     LockId = "lck";
     /// A personal token or a workload's client secret.
     TokenId = "tok";
+    /// Where identities come from: an identity provider, an HR feed.
+    SourceId = "src";
     /// A message waiting in the outbox.
     MessageId = "msg";
     /// One call of the API; every effect of it carries this id.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{GroupId, IdentityId},
+    id::{GroupId, IdentityId, SourceId},
     time::Timestamp,
 };
 
@@ -42,6 +42,77 @@ impl IdentityKind {
     }
 }
 
+/// How an identity came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Made here, by an administrator or an owner.
+    #[default]
+    Console,
+    /// By a SCIM source.
+    Scim,
+    /// By an HR feed.
+    Feed,
+    /// At its first login, before any source told of it.
+    Jit,
+}
+
+impl Origin {
+    /// The stored and public name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Scim => "scim",
+            Self::Feed => "feed",
+            Self::Jit => "jit",
+        }
+    }
+
+    /// From the stored name.
+    pub fn parse(s: &str) -> Option<Self> {
+        [Self::Console, Self::Scim, Self::Feed, Self::Jit].into_iter().find(|o| o.as_str() == s)
+    }
+}
+
+/// What kind of source it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// It pushes by SCIM.
+    Scim,
+    /// It is asked by SCIM.
+    ScimPull,
+    /// A file of people.
+    Feed,
+}
+
+impl SourceKind {
+    /// The stored and public name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scim => "scim",
+            Self::ScimPull => "scim_pull",
+            Self::Feed => "feed",
+        }
+    }
+
+    /// From the stored name.
+    pub fn parse(s: &str) -> Option<Self> {
+        [Self::Scim, Self::ScimPull, Self::Feed].into_iter().find(|k| k.as_str() == s)
+    }
+}
+
+/// Where identities come from. What a source owns, only it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its id.
+    pub id: SourceId,
+    /// Unique name, in the words of whoever set it up: `okta`, `hr`.
+    pub name: String,
+    /// How it speaks.
+    pub kind: SourceKind,
+}
+
 /// A person, workload or agent of the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -65,6 +136,43 @@ pub struct Identity {
     pub attributes: BTreeMap<String, String>,
     /// Grows with every change of the identity or its memberships; caches key on it.
     pub version: i64,
+    /// The source that owns it; `None` if it is kept here.
+    pub source: Option<SourceId>,
+    /// How it came to be.
+    pub origin: Origin,
+    /// The source's own name for it; unique within the source.
+    pub external_id: Option<String>,
+    /// The person who answers for a workload or agent if its owner is gone.
+    pub backup_owner: Option<IdentityId>,
+    /// Since when nobody answers for it.
+    pub orphaned_at: Option<Timestamp>,
+    /// When the source deleted it: inactive, its name free again.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Identity {
+    /// An active one that is kept here, with nothing known of it but its name.
+    pub fn new(id: IdentityId, kind: IdentityKind, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            id,
+            kind,
+            display_name: name.clone(),
+            name,
+            email: None,
+            active: true,
+            owner: None,
+            contract_end: None,
+            attributes: BTreeMap::new(),
+            version: 1,
+            source: None,
+            origin: Origin::Console,
+            external_id: None,
+            backup_owner: None,
+            orphaned_at: None,
+            deleted_at: None,
+        }
+    }
 }
 
 /// An identity with the names of the groups it is in right now, standing or temporary.
@@ -90,6 +198,23 @@ pub struct Group {
     pub id: GroupId,
     /// Unique name; compared case-insensitively.
     pub name: String,
+    /// The source that owns it; `None` if it is kept here.
+    pub source: Option<SourceId>,
+    /// The source's own name for it.
+    pub external_id: Option<String>,
+    /// Grows with every change of the group or its standing members.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its last change.
+    pub updated_at: Timestamp,
+}
+
+impl Group {
+    /// One that is kept here.
+    pub fn new(id: GroupId, name: impl Into<String>, now: Timestamp) -> Self {
+        Self { id, name: name.into(), source: None, external_id: None, version: 1, created_at: now, updated_at: now }
+    }
 }
 
 /// Members of this group administer Tidegate: revoke, lock, attest, see everything.

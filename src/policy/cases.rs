@@ -224,16 +224,11 @@ fn read<'a>(files: &'a Files, problems: &mut Vec<Problem>) -> (Documents<'a>, BT
             }
             let Some(id) = ids.get(name.as_str()).copied() else { continue };
             let identity = Identity {
-                id,
-                kind: facts.kind,
-                name: name.clone(),
-                display_name: name.clone(),
-                email: None,
                 active: facts.active,
                 owner,
                 contract_end: facts.contract_end,
                 attributes: facts.attributes.clone(),
-                version: 1,
+                ..Identity::new(id, facts.kind, name.as_str())
             };
             let subject = Subject { identity, groups: facts.groups.clone() };
             if subjects.insert(name.clone(), subject).is_some() {

@@ -75,17 +75,6 @@ pub fn ordinary(entitlement: &Entitlement) -> Inputs {
 
 /// A person in no group, for whom an approver decides.
 fn somebody_else() -> Subject {
-    let identity = Identity {
-        id: IdentityId::new(ulid::Ulid::from(0_u128)),
-        kind: IdentityKind::Person,
-        name: "somebody-else".to_owned(),
-        display_name: "somebody else".to_owned(),
-        email: None,
-        active: true,
-        owner: None,
-        contract_end: None,
-        attributes: [].into(),
-        version: 0,
-    };
+    let identity = Identity::new(IdentityId::new(ulid::Ulid::from(0_u128)), IdentityKind::Person, "somebody-else");
     Subject { identity, groups: BTreeSet::new() }
 }

@@ -64,16 +64,8 @@ fn permit(id: &str, annotations: &str, action: &str, when: &str) -> String {
 
 fn person(n: u128, groups: &[&str]) -> Subject {
     let identity = Identity {
-        id: IdentityId::new(ulid::Ulid::from(n)),
-        kind: IdentityKind::Person,
-        name: format!("p{n}"),
-        display_name: String::new(),
-        email: None,
-        active: true,
-        owner: None,
-        contract_end: None,
         attributes: [("department".to_owned(), "finance".to_owned())].into(),
-        version: 1,
+        ..Identity::new(IdentityId::new(ulid::Ulid::from(n)), IdentityKind::Person, format!("p{n}"))
     };
     Subject { identity, groups: groups.iter().map(|g| (*g).to_owned()).collect() }
 }

@@ -72,7 +72,7 @@ impl Directory for Store {
                         .bind(not_after.micros()),
                 )
                 .await?;
-                tx.touch_identity(identity).await
+                tx.touch_identity(identity, None).await
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -94,7 +94,7 @@ impl Directory for Store {
                             .bind(grant.to_string()),
                     )
                     .await?;
-                if gone > 0 { tx.touch_identity(identity).await } else { Ok(()) }
+                if gone > 0 { tx.touch_identity(identity, None).await } else { Ok(()) }
             }
             .await;
             if let Some(result) = tx.end(written).await {

@@ -1,4 +1,4 @@
-//! Identities, groups and memberships.
+//! Identities, with the groups they are in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use super::{
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
-    id::{GroupId, IdentityId},
-    identity::{Group, Identity, IdentityKind, Subject},
+    id::{CorrelationId, IdentityId},
+    identity::{Identity, IdentityKind, Origin, Subject},
     time::Timestamp,
 };
 
@@ -18,6 +18,7 @@ use crate::domain::{
 macro_rules! subject_columns {
     () => {
         "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
+         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at, \
          (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
           WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
     };
@@ -26,27 +27,6 @@ pub(super) use subject_columns;
 
 /// Between group names in one column; cannot be part of a name.
 pub(super) const SEPARATOR: &str = "\n";
-
-/// An identity to be made.
-#[derive(Debug, Clone)]
-pub struct NewIdentity {
-    /// Its id.
-    pub id: IdentityId,
-    /// Person, workload or agent.
-    pub kind: IdentityKind,
-    /// Unique name.
-    pub name: String,
-    /// Name for people to read.
-    pub display_name: String,
-    /// Work e-mail.
-    pub email: Option<String>,
-    /// The accountable person of a workload or agent.
-    pub owner: Option<IdentityId>,
-    /// Hard end of the relationship.
-    pub contract_end: Option<Timestamp>,
-    /// Facts as flat texts.
-    pub attributes: BTreeMap<String, String>,
-}
 
 pub(super) fn identity(row: &AnyRow) -> Result<Identity, StoreError> {
     let r = Reader::new("identities", row);
@@ -61,6 +41,12 @@ pub(super) fn identity(row: &AnyRow) -> Result<Identity, StoreError> {
         contract_end: r.optional_instant("contract_end")?,
         attributes: r.json("attributes")?,
         version: r.integer("version")?,
+        source: r.optional_parsed("source_id")?,
+        origin: r.named("origin", Origin::parse)?,
+        external_id: r.optional_text("external_id")?,
+        backup_owner: r.optional_parsed("backup_owner_id")?,
+        orphaned_at: r.optional_instant("orphaned_at")?,
+        deleted_at: r.optional_instant("deleted_at")?,
     })
 }
 
@@ -146,28 +132,24 @@ impl Store {
         }
         Ok(found.into_values().collect())
     }
-
-    /// The group of that name, in any case.
-    pub async fn group(&self, name: &str) -> Result<Option<Group>, StoreError> {
-        let row = query("SELECT id, name FROM groups WHERE name_key = $1")
-            .bind(name.to_lowercase())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(group).transpose()
-    }
 }
 
-fn group(row: &AnyRow) -> Result<Group, StoreError> {
-    let r = Reader::new("groups", row);
-    Ok(Group { id: r.parsed("id")?, name: r.text("name")? })
+/// That an identity is to be looked at again: its facts changed, so what it holds is decided again.
+#[derive(Debug, Clone, Copy)]
+pub struct Recheck {
+    /// The call that changed the facts.
+    pub cause: CorrelationId,
+    /// When it did.
+    pub at: Timestamp,
 }
 
 impl Tx {
-    /// Make an identity; [`StoreError::Duplicate`] if the name is taken.
-    pub async fn insert_identity(&mut self, new: &NewIdentity, now: Timestamp) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO identities (id, kind, name, name_key, display_name, email, active, owner_id, \
-                           contract_end, attributes, version, created_at, updated_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, 1, $10, $10)";
+    /// Make an identity; [`StoreError::Duplicate`] if its name or external id is taken.
+    pub async fn insert_identity(&mut self, new: &Identity, now: Timestamp) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO identities (id, kind, name, name_key, display_name, email, email_key, active, \
+                           owner_id, contract_end, attributes, version, source_id, origin, external_id, \
+                           backup_owner_id, due_at, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+                           $11, 1, $12, $13, $14, $15, CASE WHEN $8 = 1 THEN $10 END, $16, $16)";
         self.execute_one(
             query(SQL)
                 .bind(new.id.to_string())
@@ -176,9 +158,15 @@ impl Tx {
                 .bind(new.name.to_lowercase())
                 .bind(new.display_name.clone())
                 .bind(new.email.clone())
+                .bind(new.email.as_ref().map(|e| e.to_lowercase()))
+                .bind(i64::from(new.active))
                 .bind(new.owner.map(|o| o.to_string()))
                 .bind(new.contract_end.map(Timestamp::micros))
                 .bind(to_json(&new.attributes))
+                .bind(new.source.map(|s| s.to_string()))
+                .bind(new.origin.as_str())
+                .bind(new.external_id.clone())
+                .bind(new.backup_owner.map(|o| o.to_string()))
                 .bind(now.micros()),
         )
         .await
@@ -190,19 +178,39 @@ impl Tx {
         Ok(self.read_optional(sql).await?.is_some())
     }
 
-    /// Change what may change about an identity. `version` is the one that was read.
-    pub async fn update_identity(&mut self, changed: &Identity, now: Timestamp) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE identities SET display_name = $1, email = $2, active = $3, owner_id = $4, \
-                           contract_end = $5, attributes = $6, version = version + 1, updated_at = $7 \
-                           WHERE id = $8 AND version = $9";
+    /// Change what may change about an identity. `version` is the one that was read. A deleted one gives its name free.
+    pub async fn update_identity(
+        &mut self,
+        changed: &Identity,
+        recheck: Option<Recheck>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE identities SET name = $1, name_key = $2, display_name = $3, email = $4, \
+                           email_key = $5, active = $6, owner_id = $7, contract_end = $8, attributes = $9, \
+                           source_id = $10, origin = $11, external_id = $12, backup_owner_id = $13, orphaned_at = $14, \
+                           deleted_at = $15, recheck = coalesce($16, recheck), \
+                           due_at = CASE WHEN $16 IS NOT NULL OR recheck IS NOT NULL THEN $17 WHEN $6 = 1 THEN $8 END, \
+                           version = version + 1, updated_at = $17 WHERE id = $18 AND version = $19";
+        let name_key =
+            if changed.deleted_at.is_some() { format!("\n{}", changed.id) } else { changed.name.to_lowercase() };
         self.execute_one(
             query(SQL)
+                .bind(changed.name.clone())
+                .bind(name_key)
                 .bind(changed.display_name.clone())
                 .bind(changed.email.clone())
+                .bind(changed.email.as_ref().map(|e| e.to_lowercase()))
                 .bind(i64::from(changed.active))
                 .bind(changed.owner.map(|o| o.to_string()))
                 .bind(changed.contract_end.map(Timestamp::micros))
                 .bind(to_json(&changed.attributes))
+                .bind(changed.source.map(|s| s.to_string()))
+                .bind(changed.origin.as_str())
+                .bind(changed.external_id.clone())
+                .bind(changed.backup_owner.map(|o| o.to_string()))
+                .bind(changed.orphaned_at.map(Timestamp::micros))
+                .bind(changed.deleted_at.map(Timestamp::micros))
+                .bind(recheck.map(|r| r.cause.to_string()))
                 .bind(now.micros())
                 .bind(changed.id.to_string())
                 .bind(changed.version),
@@ -210,40 +218,28 @@ impl Tx {
         .await
     }
 
-    /// Make a group.
-    pub async fn insert_group(&mut self, id: GroupId, name: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// An identity as this change sees it.
+    pub async fn identity(&mut self, id: IdentityId, now: Timestamp) -> Result<Option<Subject>, StoreError> {
+        const SQL: &str = concat!("SELECT ", subject_columns!(), " FROM identities i WHERE i.id = $3");
+        let sql = query(SQL).bind(now.micros()).bind(SEPARATOR).bind(id.to_string());
+        self.read_optional(sql).await?.as_ref().map(subject).transpose()
+    }
+
+    /// Its facts changed: caches forget it, and what it holds is decided again.
+    pub(super) async fn touch_identity(
+        &mut self,
+        identity: IdentityId,
+        recheck: Option<Recheck>,
+    ) -> Result<(), StoreError> {
         self.execute_one(
-            query("INSERT INTO groups (id, name, name_key, created_at) VALUES ($1, $2, $3, $4)")
-                .bind(id.to_string())
-                .bind(name)
-                .bind(name.to_lowercase())
-                .bind(now.micros()),
+            query(
+                "UPDATE identities SET version = version + 1, recheck = coalesce($1, recheck), \
+                 due_at = CASE WHEN $1 IS NOT NULL THEN $2 ELSE due_at END WHERE id = $3",
+            )
+            .bind(recheck.map(|r| r.cause.to_string()))
+            .bind(recheck.map(|r| r.at.micros()))
+            .bind(identity.to_string()),
         )
         .await
-    }
-
-    /// Add a standing membership; again is done.
-    pub async fn add_standing(
-        &mut self,
-        group: GroupId,
-        identity: IdentityId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            query(
-                "INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) \
-                 VALUES ($1, $2, '', NULL, $3) ON CONFLICT DO NOTHING",
-            )
-            .bind(group.to_string())
-            .bind(identity.to_string())
-            .bind(now.micros()),
-        )
-        .await?;
-        self.touch_identity(identity).await
-    }
-
-    pub(super) async fn touch_identity(&mut self, identity: IdentityId) -> Result<(), StoreError> {
-        self.execute_one(query("UPDATE identities SET version = version + 1 WHERE id = $1").bind(identity.to_string()))
-            .await
     }
 }

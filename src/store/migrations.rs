@@ -8,14 +8,20 @@ use sqlx::{
 use super::Backend;
 
 macro_rules! migrations {
-    ($directory:literal) => {
-        vec![Migration::new(
-            1,
-            "ledger".into(),
+    ($directory:literal: $($version:literal $name:literal $file:literal),+ $(,)?) => {
+        vec![$(Migration::new(
+            $version,
+            $name.into(),
             MigrationType::Simple,
-            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/0001_ledger.sql"))),
+            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/", $file))),
             false,
-        )]
+        )),+]
+    };
+    ($directory:literal) => {
+        migrations!($directory:
+            1 "ledger" "0001_ledger.sql",
+            2 "directory" "0002_directory.sql",
+        )
     };
 }
 

@@ -7,6 +7,7 @@ mod connection;
 mod directory;
 mod error;
 mod grants;
+mod groups;
 mod identities;
 mod leases;
 mod locks;
@@ -16,6 +17,7 @@ mod outbox;
 mod requests;
 mod revocations;
 mod row;
+mod sources;
 mod tokens;
 mod writer;
 
@@ -23,10 +25,11 @@ pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use connection::{Backend, Options, Store};
 pub use error::StoreError;
 pub use grants::{Due, EndScope, GrantFilter, Unreadable};
-pub use identities::NewIdentity;
+pub use identities::Recheck;
 pub use locks::{Lock, LockKind};
 pub use outbox::Outgoing;
 pub use requests::RequestFilter;
+pub use sources::SourceToken;
 pub use tokens::{Token, TokenKind};
 pub use writer::{Tx, WriteStats};
 

@@ -1,6 +1,6 @@
 //! Temporary membership: the conformance suite, and what is peculiar to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -14,7 +14,7 @@ use tidegate::{
     domain::{
         grant::{Intent, Recipe, object_name},
         id::{GrantId, GroupId},
-        identity::IdentityKind,
+        identity::{self, Identity, IdentityKind},
         secret::Minted,
         time::Timestamp,
     },
@@ -22,7 +22,7 @@ use tidegate::{
         clock::ManualClock,
         connector::{Connector, Fault, Presence, Wish},
     },
-    store::{NewIdentity, Options, Store, StoreError},
+    store::{Options, Store, StoreError},
 };
 
 use crate::connectors::{TARGET, World, config, intent, start, wish};
@@ -111,19 +111,11 @@ impl Embedded {
     async fn open() -> Self {
         let group = Group::new();
         let store = Store::open(&Options::sqlite(&group.world.path().join("tidegate.db"))).await.unwrap();
-        let holder = NewIdentity {
-            id: wish(group.world.grant(), json!({})).holder,
-            kind: IdentityKind::Person,
-            name: "ana".into(),
-            display_name: "Ana".into(),
-            email: None,
-            owner: None,
-            contract_end: None,
-            attributes: BTreeMap::new(),
-        };
+        let holder = Identity::new(wish(group.world.grant(), json!({})).holder, IdentityKind::Person, "ana");
+        let oncall = identity::Group::new(GroupId::new(ulid::Ulid::from_parts(3, 1)), "oncall", start());
         let mut tx = store.begin().await.unwrap();
         tx.insert_identity(&holder, start()).await.unwrap();
-        tx.insert_group(GroupId::new(ulid::Ulid::from_parts(3, 1)), "oncall", start()).await.unwrap();
+        tx.insert_group(&oncall).await.unwrap();
         tx.end(Ok::<_, StoreError>(())).await.unwrap().unwrap();
         Self { group, store }
     }

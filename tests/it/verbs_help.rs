@@ -1,6 +1,6 @@
 //! What the tests of the verbs share: people, raw SQL past the store, and short ways to say common things.
 
-use std::{collections::BTreeMap, future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, time::Duration};
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, any::AnyConnectOptions};
 use tidegate::{
@@ -15,11 +15,11 @@ use tidegate::{
         audit::Event,
         grant::GrantState,
         id::{GrantId, IdentityId, LockId, RequestId},
-        identity::IdentityKind,
+        identity::{Identity, IdentityKind},
         request::RequestState,
         time::Ttl,
     },
-    store::{AuditFilter, NewIdentity, StoreError},
+    store::{AuditFilter, StoreError},
 };
 
 use crate::world::{Db, Plan, World, want};
@@ -84,16 +84,8 @@ pub async fn table(world: &World, text: &str) -> Vec<String> {
 /// Somebody more in the directory.
 pub async fn person(world: &World, name: &str, groups: &[&str]) -> IdentityId {
     let now = world.now();
-    let new = NewIdentity {
-        id: IdentityId::new(world.broker.entropy().ulid(now).unwrap()),
-        kind: IdentityKind::Person,
-        name: name.to_owned(),
-        display_name: name.to_owned(),
-        email: None,
-        owner: None,
-        contract_end: None,
-        attributes: BTreeMap::new(),
-    };
+    let id = IdentityId::new(world.broker.entropy().ulid(now).unwrap());
+    let new = Identity::new(id, IdentityKind::Person, name);
     let mut ids = Vec::new();
     for group in groups {
         ids.push(world.store().group(group).await.unwrap().expect("a seeded group").id);
@@ -103,7 +95,7 @@ pub async fn person(world: &World, name: &str, groups: &[&str]) -> IdentityId {
         let written = async {
             tx.insert_identity(&new, now).await?;
             for group in &ids {
-                tx.add_standing(*group, new.id, now).await?;
+                tx.add_standing(*group, new.id, None, now).await?;
             }
             Ok::<_, StoreError>(())
         }

@@ -1,0 +1,157 @@
+//! What follows when an identity changes, whoever changes it: SCIM, a feed, an administrator, the clock. One way in, so
+//! that no surface can forget a consequence.
+//!
+//! Everything here writes into a change under way and has no other effect; after the commit, call
+//! [`Broker::wake`].
+
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError, record::Cause};
+use crate::{
+    domain::{
+        grant::EndReason,
+        id::IdentityId,
+        identity::{Group, Identity},
+    },
+    store::{EndScope, Recheck, Tx},
+};
+
+/// What a change of an identity came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing that anybody decides by: a name for people to read.
+    Edited,
+    /// Facts that decisions rest on: what it holds and asks for is decided again.
+    Moved,
+    /// It is gone: all it holds and asked for ends.
+    Left,
+    /// It is back; nothing that it held is.
+    Returned,
+}
+
+impl Change {
+    /// What it comes to that `before` is `after`.
+    pub(crate) fn of(before: &Identity, after: &Identity) -> Self {
+        let decided_by = |i: &Identity| (i.name.clone(), i.owner, i.contract_end, i.attributes.clone());
+        match (before.active, after.active) {
+            (true, false) => Self::Left,
+            (false, true) => Self::Returned,
+            _ if decided_by(before) == decided_by(after) => Self::Edited,
+            _ => Self::Moved,
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Edited | Self::Moved => "identity.updated",
+            Self::Left => "identity.deactivated",
+            Self::Returned => "identity.reactivated",
+        }
+    }
+}
+
+impl Broker {
+    /// Record that somebody joins: from this commit on it can ask, without having signed in.
+    pub(crate) async fn record_joiner(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        new: &Identity,
+        mut details: Value,
+    ) -> Result<(), BrokerError> {
+        tx.insert_identity(new, cause.now).await?;
+        if let Value::Object(details) = &mut details {
+            details.insert("name".to_owned(), json!(new.name));
+            details.insert("kind".to_owned(), json!(new.kind));
+            details.insert("origin".to_owned(), json!(new.origin));
+            details.insert("owner".to_owned(), json!(new.owner));
+        }
+        let action = if new.kind.is_non_human() { "workload.registered" } else { "identity.created" };
+        let mut event = self.event(cause, action, details)?;
+        event.subject = Some(new.id);
+        self.note(tx, event).await
+    }
+
+    /// Record that `before` is to be `after`, with everything that follows from it in the same commit.
+    pub(crate) async fn record_change(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        before: &Identity,
+        after: &Identity,
+        mut details: Value,
+    ) -> Result<Change, BrokerError> {
+        let change = Change::of(before, after);
+        let recheck = (change == Change::Moved).then_some(cause.recheck());
+        tx.update_identity(after, recheck, cause.now).await?;
+        if let Value::Object(details) = &mut details {
+            details.insert("changed".to_owned(), changed(before, after));
+        }
+        let mut event = self.event(cause, change.action(), details)?;
+        event.subject = Some(after.id);
+        self.note(tx, event).await?;
+        if change == Change::Left {
+            self.record_leaver(tx, cause, after.id).await?;
+        }
+        Ok(change)
+    }
+
+    async fn record_leaver(&self, tx: &mut Tx, cause: &Cause, id: IdentityId) -> Result<(), BrokerError> {
+        tx.revoke_tokens_of(id, cause.now).await?;
+        self.begin_end(tx, cause, EndScope::Holder(id), EndReason::Offboarded, "deactivated").await?;
+        Ok(())
+    }
+
+    /// Record that somebody is, or is no longer, a standing member of a group; false if it was so already.
+    pub(crate) async fn record_member(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        group: &Group,
+        identity: IdentityId,
+        member: bool,
+    ) -> Result<bool, BrokerError> {
+        let changed = if member {
+            tx.add_standing(group.id, identity, Some(cause.recheck()), cause.now).await?
+        } else {
+            tx.remove_standing(group.id, identity, cause.recheck()).await?
+        };
+        if changed {
+            let action = if member { "membership.added" } else { "membership.removed" };
+            let mut event = self.event(cause, action, json!({"group": group.name, "group_id": group.id}))?;
+            event.subject = Some(identity);
+            self.note(tx, event).await?;
+        }
+        Ok(changed)
+    }
+
+    /// After the commit of such a change: what became due is looked at now.
+    pub(crate) fn wake(&self) {
+        self.due.notify_waiters();
+    }
+}
+
+impl Cause {
+    /// Decide again what somebody holds, because of this.
+    pub(crate) const fn recheck(&self) -> Recheck {
+        Recheck { cause: self.correlation, at: self.now }
+    }
+}
+
+/// Names of the fields that differ; values stay out of the log, for they are about people.
+fn changed(before: &Identity, after: &Identity) -> Value {
+    let pairs = [
+        ("name", before.name != after.name),
+        ("display_name", before.display_name != after.display_name),
+        ("email", before.email != after.email),
+        ("active", before.active != after.active),
+        ("owner", before.owner != after.owner),
+        ("backup_owner", before.backup_owner != after.backup_owner),
+        ("contract_end", before.contract_end != after.contract_end),
+        ("attributes", before.attributes != after.attributes),
+        ("source", before.source != after.source),
+        ("external_id", before.external_id != after.external_id),
+        ("deleted", before.deleted_at != after.deleted_at),
+    ];
+    pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}

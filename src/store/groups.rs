@@ -1,0 +1,168 @@
+//! Groups and standing memberships. Temporary ones are beside them in `directory`.
+
+use sqlx::{any::AnyRow, query};
+
+use super::{Store, StoreError, Tx, identities::Recheck, row::Reader};
+use crate::domain::{
+    id::{GroupId, IdentityId},
+    identity::Group,
+    time::Timestamp,
+};
+
+macro_rules! columns {
+    () => {
+        "id, name, source_id, external_id, version, created_at, updated_at"
+    };
+}
+
+fn group(row: &AnyRow) -> Result<Group, StoreError> {
+    let r = Reader::new("groups", row);
+    Ok(Group {
+        id: r.parsed("id")?,
+        name: r.text("name")?,
+        source: r.optional_parsed("source_id")?,
+        external_id: r.optional_text("external_id")?,
+        version: r.integer("version")?,
+        created_at: r.instant("created_at")?,
+        updated_at: r.instant("updated_at")?,
+    })
+}
+
+impl Store {
+    /// The group of that name, in any case.
+    pub async fn group(&self, name: &str) -> Result<Option<Group>, StoreError> {
+        let row = query(concat!("SELECT ", columns!(), " FROM groups WHERE name_key = $1"))
+            .bind(name.to_lowercase())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(group).transpose()
+    }
+
+    /// The group of that id.
+    pub async fn group_by_id(&self, id: GroupId) -> Result<Option<Group>, StoreError> {
+        let row = query(concat!("SELECT ", columns!(), " FROM groups WHERE id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(group).transpose()
+    }
+}
+
+impl Tx {
+    /// Make a group; [`StoreError::Duplicate`] if its name or external id is taken.
+    pub async fn insert_group(&mut self, new: &Group) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO groups (id, name, name_key, source_id, external_id, version, created_at, \
+                           updated_at) VALUES ($1, $2, $3, $4, $5, 1, $6, $6)";
+        self.execute_one(
+            query(SQL)
+                .bind(new.id.to_string())
+                .bind(new.name.clone())
+                .bind(new.name.to_lowercase())
+                .bind(new.source.map(|s| s.to_string()))
+                .bind(new.external_id.clone())
+                .bind(new.created_at.micros()),
+        )
+        .await
+    }
+
+    /// The group of that id, as this change sees it.
+    pub async fn group_by_id(&mut self, id: GroupId) -> Result<Option<Group>, StoreError> {
+        let sql = query(concat!("SELECT ", columns!(), " FROM groups WHERE id = $1")).bind(id.to_string());
+        self.read_optional(sql).await?.as_ref().map(group).transpose()
+    }
+
+    /// Change name, owner and external id of a group. `version` is the one that was read.
+    pub async fn update_group(&mut self, changed: &Group, now: Timestamp) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE groups SET name = $1, name_key = $2, source_id = $3, external_id = $4, \
+                           version = version + 1, updated_at = $5 WHERE id = $6 AND version = $7";
+        self.execute_one(
+            query(SQL)
+                .bind(changed.name.clone())
+                .bind(changed.name.to_lowercase())
+                .bind(changed.source.map(|s| s.to_string()))
+                .bind(changed.external_id.clone())
+                .bind(now.micros())
+                .bind(changed.id.to_string())
+                .bind(changed.version),
+        )
+        .await
+    }
+
+    /// Remove a group with its memberships; its members are decided again. Temporary members lose it too: the grants that
+    /// gave it find nothing left to take away.
+    pub async fn delete_group(&mut self, id: GroupId, recheck: Recheck) -> Result<(), StoreError> {
+        self.recheck_members(id, recheck).await?;
+        self.execute(query("DELETE FROM memberships WHERE group_id = $1").bind(id.to_string())).await?;
+        self.execute_one(query("DELETE FROM groups WHERE id = $1").bind(id.to_string())).await
+    }
+
+    /// Whoever is in the group is decided again: it was renamed, or goes.
+    pub async fn recheck_members(&mut self, id: GroupId, recheck: Recheck) -> Result<(), StoreError> {
+        self.execute(
+            query(
+                "UPDATE identities SET version = version + 1, recheck = $1, due_at = $2 \
+                 WHERE id IN (SELECT identity_id FROM memberships WHERE group_id = $3)",
+            )
+            .bind(recheck.cause.to_string())
+            .bind(recheck.at.micros())
+            .bind(id.to_string()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The group's own row has changed: its members did.
+    pub async fn touch_group(&mut self, id: GroupId, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query("UPDATE groups SET version = version + 1, updated_at = $1 WHERE id = $2")
+                .bind(now.micros())
+                .bind(id.to_string()),
+        )
+        .await
+    }
+
+    /// Add a standing membership; false if it was there.
+    pub async fn add_standing(
+        &mut self,
+        group: GroupId,
+        identity: IdentityId,
+        recheck: Option<Recheck>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let added = self
+            .execute(
+                query(
+                    "INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) \
+                     VALUES ($1, $2, '', NULL, $3) ON CONFLICT DO NOTHING",
+                )
+                .bind(group.to_string())
+                .bind(identity.to_string())
+                .bind(now.micros()),
+            )
+            .await?;
+        if added > 0 {
+            self.touch_identity(identity, recheck).await?;
+        }
+        Ok(added > 0)
+    }
+
+    /// Remove a standing membership; false if there was none. Temporary ones are left alone.
+    pub async fn remove_standing(
+        &mut self,
+        group: GroupId,
+        identity: IdentityId,
+        recheck: Recheck,
+    ) -> Result<bool, StoreError> {
+        let removed = self
+            .execute(
+                query("DELETE FROM memberships WHERE group_id = $1 AND identity_id = $2 AND grant_id = ''")
+                    .bind(group.to_string())
+                    .bind(identity.to_string()),
+            )
+            .await?;
+        if removed > 0 {
+            self.touch_identity(identity, Some(recheck)).await?;
+        }
+        Ok(removed > 0)
+    }
+}

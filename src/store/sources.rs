@@ -1,0 +1,142 @@
+//! Sources of identities, and the tokens that those who push show.
+
+use sqlx::{any::AnyRow, query};
+
+use super::{
+    Store, StoreError, Tx,
+    row::{Reader, readable},
+};
+use crate::domain::{
+    id::{SourceId, TokenId},
+    identity::{Source, SourceKind},
+    time::Timestamp,
+};
+
+/// A source's bearer token: never the text, only its hash.
+#[derive(Debug, Clone)]
+pub struct SourceToken {
+    /// Its id.
+    pub id: TokenId,
+    /// Whose it is.
+    pub source: SourceId,
+    /// In the words of whoever made it.
+    pub label: String,
+    /// SHA-256 of the whole token.
+    pub hash: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+}
+
+fn source(row: &AnyRow) -> Result<Source, StoreError> {
+    let r = Reader::new("sources", row);
+    Ok(Source { id: r.parsed("id")?, name: r.text("name")?, kind: r.named("kind", SourceKind::parse)? })
+}
+
+impl Store {
+    /// The source behind a token that works at `now`.
+    pub async fn source_of_token(&self, hash: &[u8], now: Timestamp) -> Result<Option<Source>, StoreError> {
+        let row = query(
+            "SELECT s.id, s.name, s.kind FROM source_tokens t JOIN sources s ON s.id = t.source_id \
+             WHERE t.hash = $1 AND t.revoked_at IS NULL AND t.expires_at > $2",
+        )
+        .bind(hash.to_vec())
+        .bind(now.micros())
+        .fetch_optional(&self.inner.readers)
+        .await?;
+        row.as_ref().map(source).transpose()
+    }
+
+    /// The source of that name, in any case.
+    pub async fn source_by_name(&self, name: &str) -> Result<Option<Source>, StoreError> {
+        let row = query("SELECT id, name, kind FROM sources WHERE name_key = $1")
+            .bind(name.to_lowercase())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(source).transpose()
+    }
+
+    /// All sources, by name, each with when it was last heard of.
+    pub async fn sources(&self) -> Result<Vec<(Source, Option<Timestamp>)>, StoreError> {
+        let rows = query("SELECT id, name, kind, last_seen_at FROM sources ORDER BY name_key")
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(readable(&rows, |row| Ok((source(row)?, Reader::new("sources", row).optional_instant("last_seen_at")?))))
+    }
+
+    /// The tokens of a source, newest first, those that were taken back too.
+    pub async fn source_tokens(&self, source: SourceId) -> Result<Vec<SourceToken>, StoreError> {
+        let rows = query(
+            "SELECT id, source_id, label, hash, created_at, expires_at, revoked_at FROM source_tokens \
+             WHERE source_id = $1 ORDER BY id DESC",
+        )
+        .bind(source.to_string())
+        .fetch_all(&self.inner.readers)
+        .await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("source_tokens", row);
+            Ok(SourceToken {
+                id: r.parsed("id")?,
+                source: r.parsed("source_id")?,
+                label: r.text("label")?,
+                hash: r.bytes("hash")?,
+                created_at: r.instant("created_at")?,
+                expires_at: r.instant("expires_at")?,
+                revoked_at: r.optional_instant("revoked_at")?,
+            })
+        }))
+    }
+}
+
+impl Tx {
+    /// Make a source; [`StoreError::Duplicate`] if its name is taken.
+    pub async fn insert_source(&mut self, new: &Source, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query("INSERT INTO sources (id, name, name_key, kind, created_at) VALUES ($1, $2, $3, $4, $5)")
+                .bind(new.id.to_string())
+                .bind(new.name.clone())
+                .bind(new.name.to_lowercase())
+                .bind(new.kind.as_str())
+                .bind(now.micros()),
+        )
+        .await
+    }
+
+    /// A source was heard of.
+    pub async fn source_seen(&mut self, id: SourceId, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query("UPDATE sources SET last_seen_at = $1 WHERE id = $2").bind(now.micros()).bind(id.to_string()),
+        )
+        .await
+    }
+
+    /// Keep the hash of a source's token.
+    pub async fn insert_source_token(&mut self, token: &SourceToken) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "INSERT INTO source_tokens (id, source_id, label, hash, created_at, expires_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(token.id.to_string())
+            .bind(token.source.to_string())
+            .bind(token.label.clone())
+            .bind(token.hash.clone())
+            .bind(token.created_at.micros())
+            .bind(token.expires_at.micros()),
+        )
+        .await
+    }
+
+    /// Take a source's token back; [`StoreError::Conflict`] if there is none that works.
+    pub async fn revoke_source_token(&mut self, id: TokenId, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query("UPDATE source_tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+                .bind(now.micros())
+                .bind(id.to_string()),
+        )
+        .await
+    }
+}
