@@ -14,13 +14,23 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Column list of an identity with the names of its present groups; `$1` is the instant, `$2` the separator.
-macro_rules! subject_columns {
+/// Column list of an identity, of `identities i`.
+macro_rules! identity_columns {
     () => {
         "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
-         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at, \
-         (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
-          WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
+         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at"
+    };
+}
+pub(super) use identity_columns;
+
+/// The same with the names of its present groups; `$1` is the instant, `$2` the separator.
+macro_rules! subject_columns {
+    () => {
+        concat!(
+            $crate::store::identities::identity_columns!(),
+            ", (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
+             WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
+        )
     };
 }
 pub(super) use subject_columns;
@@ -97,8 +107,8 @@ impl Store {
 
     /// Workloads and agents that a person answers for.
     pub async fn owned_by(&self, owner: IdentityId) -> Result<Vec<Identity>, StoreError> {
-        const SQL: &str = "SELECT id, kind, name, display_name, email, active, owner_id, contract_end, attributes, \
-                           version FROM identities WHERE owner_id = $1 ORDER BY id";
+        const SQL: &str =
+            concat!("SELECT ", identity_columns!(), " FROM identities i WHERE i.owner_id = $1 ORDER BY i.id");
         let rows = query(SQL).bind(owner.to_string()).fetch_all(&self.inner.readers).await?;
         Ok(readable(&rows, identity))
     }
