@@ -78,7 +78,7 @@ impl Broker {
                 });
                 let mut event = self.event(&cause, "workload.registered", details)?;
                 event.subject = Some(identity.id);
-                self.note(&mut tx, event).await?;
+                self.note(&mut tx, event)?;
                 self.record_token(&mut tx, &cause, &token).await
             }
             .await;
@@ -162,7 +162,7 @@ impl Broker {
                 });
                 let mut event = self.event(&cause, action, details)?;
                 event.subject = Some(id);
-                self.note(&mut tx, event).await?;
+                self.note(&mut tx, event)?;
                 if let Some((token, _)) = &fresh {
                     self.record_token(&mut tx, &cause, token).await?;
                 }

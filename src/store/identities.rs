@@ -14,12 +14,22 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Column list of an identity with the names of its present groups; `$1` is the instant, `$2` the separator.
+/// Column list of an identity with the names of its present groups; `$1` is the instant, `$2` the separator, if nothing
+/// else is said.
 macro_rules! subject_columns {
     () => {
-        "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
-         (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
-          WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
+        subject_columns!("$1", "$2")
+    };
+    ($now:literal, $separator:literal) => {
+        concat!(
+            "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, \
+             i.version, (SELECT string_agg(g.name_key, ",
+            $separator,
+            ") FROM memberships m JOIN groups g ON g.id = m.group_id WHERE m.identity_id = i.id \
+             AND (m.not_after IS NULL OR m.not_after > ",
+            $now,
+            ")) AS group_names"
+        )
     };
 }
 pub(super) use subject_columns;
