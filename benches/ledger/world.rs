@@ -91,3 +91,11 @@ pub async fn ctx(broker: &Broker, id: IdentityId) -> Ctx {
     let actor = broker.store().subject(id, now).await.unwrap().unwrap();
     Ctx { actor, via: "bench", correlation: CorrelationId::new(broker.entropy().ulid(now).unwrap()), now, until: None }
 }
+
+/// Seconds of processor time that this process has used.
+pub fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after = stat.rsplit(')').next().unwrap();
+    let ticks: f64 = after.split_whitespace().skip(11).take(2).map(|t| t.parse::<f64>().unwrap()).sum();
+    ticks / 100.0
+}

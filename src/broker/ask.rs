@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        catalog::Entitlement,
+        catalog::{Entitlement, EntitlementId},
         decision::{Decision, Inputs, Verdict},
         grant::{Grant, GrantState},
         id::{GrantId, IdentityId, RequestId},
@@ -21,7 +21,7 @@ use crate::{
         time::{Timestamp, Ttl},
     },
     policy::PolicySet,
-    store::{StoreError, Tx},
+    store::{Change, IdempotencyKey, StoreError, Tx},
 };
 
 /// Entitlements in one request.
@@ -34,6 +34,9 @@ const COUNTED: u32 = 100;
 const MAX_TICKET: usize = 100;
 /// A start this little in the past is "now": clocks differ.
 const START_SKEW: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Tries to record a request while kill switches come and go.
+const TRIES: u32 = 10;
 
 /// A request that has been checked and decided, not yet recorded.
 struct Draft {
@@ -79,24 +82,14 @@ impl Draft {
     }
 }
 
-/// What recording a request came to.
-enum Recorded {
-    New,
-    Before(RequestId),
-}
-
 impl Broker {
     /// Ask for one or more entitlements.
     pub async fn ask(self: &Arc<Self>, ctx: &Ctx, ask: Ask) -> Result<Asked, BrokerError> {
         // A repeat is answered with what it made, whatever has changed since.
         if !ask.dry_run
-            && let Some((key, body_hash)) = &ask.idempotency
-            && let Some((before, id)) = self.store.idempotency_key(ctx.actor_id(), key).await?
+            && let Some(before) = self.asked_before(ctx, &ask).await?
         {
-            if before != *body_hash {
-                return Err(BrokerError::KeyReused(id));
-            }
-            return Ok(Asked::Repeated(Box::new(self.request(ctx, id).await?)));
+            return Ok(Asked::Repeated(Box::new(self.request(ctx, before).await?)));
         }
         let draft = self.draft(ctx, &ask).await?;
         if ask.dry_run {
@@ -121,15 +114,8 @@ impl Broker {
             self.somebody_can_approve(ctx, &draft, &request).await?;
         }
         let grants = self.grants_of_draft(&draft, &request).await?;
-        let recorded = loop {
-            let mut tx = self.store.begin().await?;
-            let outcome = self.record_ask(&mut tx, ctx, &ask, &request, &grants).await;
-            if let Some(result) = tx.end(outcome).await {
-                break result?;
-            }
-        };
-        if let Recorded::Before(id) = recorded {
-            return Ok(Asked::Repeated(Box::new(self.request(ctx, id).await?)));
+        if let Some(before) = self.record_ask(ctx, &ask, &request, &grants).await? {
+            return Ok(Asked::Repeated(Box::new(self.request(ctx, before).await?)));
         }
         metrics::counter!("tidegate_requests_total", "outcome" => request.state.as_str()).increment(1);
         crate::failpoint::hit("ask.recorded");
@@ -356,38 +342,67 @@ impl Broker {
         Ok(grants)
     }
 
+    /// What the caller made with the same idempotency key.
+    async fn asked_before(&self, ctx: &Ctx, ask: &Ask) -> Result<Option<RequestId>, BrokerError> {
+        let Some((key, body_hash)) = &ask.idempotency else { return Ok(None) };
+        match self.store.idempotency_key(ctx.actor_id(), key).await? {
+            Some((before, id)) if before != *body_hash => Err(BrokerError::KeyReused(id)),
+            found => Ok(found.map(|(_, id)| id)),
+        }
+    }
+
+    /// Record a request and the grants that it makes at once; if its key came first with another call, what that made.
     async fn record_ask(
         &self,
-        tx: &mut Tx,
         ctx: &Ctx,
         ask: &Ask,
         request: &Request,
         grants: &[Grant],
-    ) -> Result<Recorded, BrokerError> {
-        let cause = Cause::from(ctx);
+    ) -> Result<Option<RequestId>, BrokerError> {
         // New grants ask for kill switches with the very statement that makes them.
-        if grants.is_empty() && tx.any_lock().await? {
-            self.refuse_locked(tx, request).await?;
+        if grants.is_empty() {
+            self.not_locked_out(request).await?;
         }
-        if let Some((key, body_hash)) = &ask.idempotency
-            && let Some((before, id)) =
-                tx.claim_idempotency_key(ctx.actor_id(), key, body_hash, request.id, ctx.now).await?
-        {
-            return if before == *body_hash { Ok(Recorded::Before(id)) } else { Err(BrokerError::KeyReused(id)) };
+        for _ in 0..TRIES {
+            match self.store.write(self.change_of_ask(ctx, ask, request, grants)?).await {
+                Ok(_) => return Ok(None),
+                Err(StoreError::Conflict) => {}
+                Err(other) => return Err(other.into()),
+            }
+            if let Some(before) = self.asked_before(ctx, ask).await? {
+                return Ok(Some(before));
+            }
+            self.not_locked_out(request).await?;
+            // What was in the way is gone again: once more.
         }
-        tx.insert_request(request).await?;
+        Err(StoreError::Conflict.into())
+    }
+
+    fn change_of_ask(&self, ctx: &Ctx, ask: &Ask, request: &Request, grants: &[Grant]) -> Result<Change, BrokerError> {
+        let cause = Cause::from(ctx);
+        let key = ask.idempotency.as_ref().map(|(key, body_hash)| IdempotencyKey {
+            identity: ctx.actor_id(),
+            key: key.clone(),
+            body_hash: body_hash.clone(),
+            request: request.id,
+            at: ctx.now,
+        });
+        let mut change = Change { key, request: Some(request.clone()), ..Change::default() };
         let details = json!({
             "entitlements": request.entitlements, "duration": request.ttl, "reason": request.reason,
             "ticket": request.ticket, "emergency": request.emergency, "start_at": request.start_at,
             "state": request.state, "policy_version": request.policy_version,
             "policies": request.trace.iter().map(|r| &r.policy).collect::<Vec<_>>(),
         });
-        self.note_request(tx, &cause, "request.created", request, details).await?;
+        self.note_request(&mut change, &cause, "request.created", request, details)?;
         if request.state == RequestState::Approved {
-            self.note_request(tx, &cause, "request.approved", request, json!({"by": "policy"})).await?;
+            self.note_request(&mut change, &cause, "request.approved", request, json!({"by": "policy"}))?;
         }
-        self.record_new_grants(tx, &cause, request, grants).await?;
-        Ok(Recorded::New)
+        for grant in grants {
+            change.grants.push((grant.clone(), request.requester));
+            self.note_new_grant(&mut change, &cause, grant)?;
+        }
+        Ok(change)
     }
 
     /// Keep new grants with the event of the state that they begin in.
@@ -403,27 +418,49 @@ impl Broker {
                 self.refuse_locked(tx, request).await?;
                 return Err(StoreError::Conflict.into());
             }
-            let (action, details) = match grant.state {
-                GrantState::Activating => ("grant.activating", json!({"not_after": grant.not_after})),
-                _ => ("grant.scheduled", json!({"start_at": grant.start_at, "duration": grant.ttl})),
-            };
-            self.note_grant(tx, cause, action, grant, details).await?;
+            self.note_new_grant(tx, cause, grant)?;
         }
         Ok(())
     }
 
+    fn note_new_grant(&self, into: &mut impl AsMut<Change>, cause: &Cause, grant: &Grant) -> Result<(), BrokerError> {
+        let (action, details) = match grant.state {
+            GrantState::Activating => ("grant.activating", json!({"not_after": grant.not_after})),
+            _ => ("grant.scheduled", json!({"start_at": grant.start_at, "duration": grant.ttl})),
+        };
+        self.note_grant(into, cause, action, grant, details)
+    }
+
     /// A kill switch on any part of the request stops it.
     pub(super) async fn refuse_locked(&self, tx: &mut Tx, request: &Request) -> Result<(), BrokerError> {
-        let policy = self.policy();
-        for id in &request.entitlements {
-            let target = policy.catalog().get(id).map(|e| e.target.to_string()).unwrap_or_default();
-            for party in [request.subject, request.requester] {
-                if let Some(lock) = tx.lock_on(party, &target, id).await? {
-                    return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
-                }
+        for (party, target, entitlement) in self.parts_of(request) {
+            if let Some(lock) = tx.lock_on(party, &target, &entitlement).await? {
+                return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
             }
         }
         Ok(())
+    }
+
+    /// The same, from outside of a change.
+    async fn not_locked_out(&self, request: &Request) -> Result<(), BrokerError> {
+        if self.store.locks().await?.is_empty() {
+            return Ok(());
+        }
+        for (party, target, entitlement) in self.parts_of(request) {
+            if let Some(lock) = self.store.lock_on(party, &target, &entitlement).await? {
+                return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a request a kill switch may fall on.
+    fn parts_of(&self, request: &Request) -> Vec<(IdentityId, String, EntitlementId)> {
+        let policy = self.policy();
+        let target = |id: &EntitlementId| policy.catalog().get(id).map(|e| e.target.to_string()).unwrap_or_default();
+        let on =
+            |id: &EntitlementId| [request.subject, request.requester].map(|party| (party, target(id), Arc::clone(id)));
+        request.entitlements.iter().flat_map(on).collect()
     }
 
     /// An identity by id or by unique name.

@@ -44,7 +44,7 @@ impl Broker {
             let mut tx = self.store.begin().await?;
             let written = async {
                 tx.record_attested(id, end.terminal(), &evidence, ctx.now).await?;
-                self.note_grant(&mut tx, &Cause::from(ctx), "grant.attested", &grant, evidence.clone()).await
+                self.note_grant(&mut tx, &Cause::from(ctx), "grant.attested", &grant, evidence.clone())
             }
             .await;
             match tx.end(written).await {

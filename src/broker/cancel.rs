@@ -66,7 +66,7 @@ impl Broker {
                 tx.lapse_unreadable(id, now).await?;
                 let mut event = self.event(&cause, "request.lapsed", json!({"unreadable": error.to_string()}))?;
                 event.request = Some(id);
-                self.note(&mut tx, event).await
+                self.note(&mut tx, event)
             }
             .await;
             match tx.end(written).await {
@@ -90,7 +90,7 @@ impl Broker {
             let mut tx = self.store.begin().await?;
             let written = async {
                 tx.decide_request(request.id, state, request.ttl, cause.now).await?;
-                self.note_request(&mut tx, cause, action, request, details.clone()).await
+                self.note_request(&mut tx, cause, action, request, details.clone())
             }
             .await;
             match tx.end(written).await {

@@ -12,7 +12,7 @@ use crate::{
         id::GrantId,
         secret::Minted,
     },
-    store::StoreError,
+    store::{Change, NewClaim, StoreError, Written},
 };
 
 /// A credential on its way to its holder. Rendered once.
@@ -48,21 +48,13 @@ impl Broker {
         let intent = Self::intent_of(&grant, &ctx.actor.identity.name)
             .ok_or_else(|| BrokerError::State("the grant has no intent".to_owned()))?;
         let number = grant.claims.saturating_add(1);
-        let claim = loop {
-            let mut tx = self.store.begin().await?;
-            let written = async {
-                let claim = tx.insert_claim(id, number, now, intent.not_after).await?;
-                let details = json!({"serial": claim.serial, "number": claim.number, "expires_at": intent.not_after});
-                self.note_grant(&mut tx, &Cause::from(ctx), "grant.claimed", &grant, details).await?;
-                Ok(claim)
-            }
-            .await;
-            match tx.end(written).await {
-                None => {}
-                Some(Ok(claim)) => break claim,
-                Some(Err(BrokerError::Store(StoreError::Conflict))) => return Err(self.why_not_claimable(id).await),
-                Some(Err(other)) => return Err(other),
-            }
+        let new = NewClaim { grant: id, number, at: now, expires_at: intent.not_after };
+        let details = json!({"number": number, "expires_at": intent.not_after});
+        let event = self.grant_event(&Cause::from(ctx), "grant.claimed", &grant, details)?;
+        let claim = match self.store.write(Change { claim: Some((new, event)), ..Change::default() }).await {
+            Ok(Written { serial: Some(serial) }) => Claim { serial, number, at: now },
+            Ok(_) | Err(StoreError::Conflict) => return Err(self.why_not_claimable(id).await),
+            Err(other) => return Err(other.into()),
         };
         crate::failpoint::hit("claim.recorded");
         let minted = target.bulkhead.call(Purpose::Issue, target.connector.mint(&intent, &claim)).await?;

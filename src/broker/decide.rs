@@ -240,7 +240,7 @@ impl Broker {
             "approval": approval.id, "approve": approval.approve, "comment": approval.comment,
             "duration": approval.ttl, "groups": approval.groups,
         });
-        self.note_request(tx, &cause, "approval.recorded", request, details).await?;
+        self.note_request(tx, &cause, "approval.recorded", request, details)?;
         // Another decision came in between: prepare again, knowing of it.
         if before.len() != prepared.known {
             return Err(StoreError::Conflict.into());
@@ -250,7 +250,7 @@ impl Broker {
         let ttl = shortest(request.ttl, &approvals);
         if !approval.approve {
             tx.decide_request(request.id, RequestState::Denied, request.ttl, ctx.now).await?;
-            self.note_request(tx, &cause, "request.denied", request, json!({"comment": approval.comment})).await?;
+            self.note_request(tx, &cause, "request.denied", request, json!({"comment": approval.comment}))?;
             return Ok(Counted { quorum, state: RequestState::Denied, ttl: request.ttl, grants: Vec::new() });
         }
         if !quorum.met() {
@@ -261,7 +261,7 @@ impl Broker {
             return Err(StoreError::Conflict.into());
         }
         tx.decide_request(request.id, RequestState::Approved, ttl, ctx.now).await?;
-        self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl})).await?;
+        self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl}))?;
         self.record_new_grants(tx, &cause, request, &prepared).await?;
         Ok(Counted { quorum, state: RequestState::Approved, ttl, grants: prepared })
     }

@@ -81,7 +81,7 @@ impl Broker {
         for row in tx.begin_end(scope, reason, cause.now).await? {
             match row {
                 Ok(grant) => grants.push(grant),
-                Err(row) => self.note_unreadable(tx, cause, &row).await?,
+                Err(row) => self.note_unreadable(tx, cause, &row)?,
             }
         }
         for grant in &grants {
@@ -92,7 +92,7 @@ impl Broker {
                 _ => "grant.end_requested",
             };
             let details = json!({"reason": reason, "why": why, "by": cause.actor, "call": cause.correlation});
-            self.note_grant(tx, cause, action, grant, details).await?;
+            self.note_grant(tx, cause, action, grant, details)?;
         }
         Ok(grants)
     }

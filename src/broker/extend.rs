@@ -127,7 +127,7 @@ impl Broker {
             let written = async {
                 tx.extend_grant(grant.id, from, to, ttl).await?;
                 let details = json!({"from": from, "to": to, "reason": reason});
-                self.note_grant(&mut tx, &Cause::from(ctx), action, grant, details).await
+                self.note_grant(&mut tx, &Cause::from(ctx), action, grant, details)
             }
             .await;
             match tx.end(written).await {

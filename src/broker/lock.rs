@@ -50,7 +50,7 @@ impl Broker {
                     "ending": ending,
                 });
                 let event = self.event(&cause, "lock.created", details)?;
-                self.note(&mut tx, event).await?;
+                self.note(&mut tx, event)?;
                 Ok(ending)
             }
             .await;
@@ -111,7 +111,7 @@ impl Broker {
                 tx.lift_lock(id, ctx.actor_id(), ctx.now).await?;
                 let details = json!({"lock": id, "kind": lock.kind, "value": lock.value});
                 let event = self.event(&Cause::from(ctx), "lock.lifted", details)?;
-                self.note(&mut tx, event).await
+                self.note(&mut tx, event)
             }
             .await;
             match tx.end(written).await {

@@ -227,11 +227,6 @@ impl Broker {
         self.targets.keys().cloned().collect()
     }
 
-    /// Calls that a target may have in flight.
-    pub fn concurrency(&self, target: &str) -> usize {
-        self.targets.get(target).map_or(1, |t| t.config.concurrency.max(1) as usize)
-    }
-
     pub(crate) fn target_of(&self, id: &str) -> Option<&Arc<Target>> {
         self.targets.get(id)
     }

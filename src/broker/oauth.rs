@@ -106,7 +106,7 @@ impl Broker {
                 tx.revoke_access_token(jti, exp).await?;
                 let mut event = self.event(&Cause::from(ctx), "token.revoked", json!({"jti": jti}))?;
                 event.subject = Some(ctx.actor_id());
-                self.note(&mut tx, event).await
+                self.note(&mut tx, event)
             }
             .await;
             if let Some(result) = tx.end(written).await {

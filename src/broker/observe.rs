@@ -102,7 +102,7 @@ impl Broker {
                 tx.set_meta("fingerprint", &fingerprint).await?;
                 let cause = Cause { via: "console", ..Cause::worker(correlation, now) };
                 let event = self.event(&cause, "system.resumed", json!({"by": who}))?;
-                self.note(&mut tx, event).await
+                self.note(&mut tx, event)
             }
             .await;
             if let Some(result) = tx.end(written).await {

@@ -14,7 +14,7 @@ use crate::{
         time::Timestamp,
     },
     ports::connector::{Fault, Wish},
-    store::StoreError,
+    store::{Change, Opened, StoreError},
 };
 
 /// Wait before the second and last try of an opening call that was not answered.
@@ -134,20 +134,12 @@ impl Broker {
         cause: &Cause,
         applied: serde_json::Value,
     ) -> Result<(), BrokerError> {
-        let result = loop {
-            let mut tx = self.store.begin().await?;
-            let written = async {
-                tx.record_active(grant.id, grant.epoch, &applied, cause.now).await?;
-                let details = json!({"not_after": grant.not_after, "applied": applied});
-                self.note_grant(&mut tx, cause, "grant.active", grant, details).await
-            }
-            .await;
-            if let Some(result) = tx.end(written).await {
-                break result;
-            }
-        };
-        match result {
-            Ok(()) => {
+        let opened = Opened { grant: grant.id, epoch: grant.epoch, applied: applied.clone(), at: cause.now };
+        let mut change = Change { opened: Some(opened), ..Change::default() };
+        let details = json!({"not_after": grant.not_after, "applied": applied});
+        self.note_grant(&mut change, cause, "grant.active", grant, details)?;
+        match self.store.write(change).await {
+            Ok(_) => {
                 grant.state = GrantState::Active;
                 grant.activated_at = Some(cause.now);
                 grant.applied = Some(applied);
@@ -156,10 +148,10 @@ impl Broker {
                 Ok(())
             }
             // An end was asked for while the target was being called, or the lease ran out.
-            Err(BrokerError::Store(StoreError::Conflict)) => {
+            Err(StoreError::Conflict) => {
                 self.record_not_opened(grant, cause, EndReason::Revoked, "an end was asked for meanwhile").await
             }
-            Err(other) => Err(other),
+            Err(other) => Err(other.into()),
         }
     }
 
@@ -175,7 +167,7 @@ impl Broker {
             let written = async {
                 tx.abandon_activation(grant.id, grant.epoch, reason, why, cause.now).await?;
                 let details = json!({"reason": reason, "error": why});
-                self.note_grant(&mut tx, cause, "grant.revoking", grant, details).await
+                self.note_grant(&mut tx, cause, "grant.revoking", grant, details)
             }
             .await;
             match tx.end(written).await {
@@ -249,7 +241,7 @@ impl Broker {
                     self.refuse_locked(&mut tx, &request).await?;
                 }
                 tx.record_intent(grant.id, epoch, &recipe, not_after, lease).await?;
-                self.note_grant(&mut tx, &cause, "grant.activating", &grant, json!({"not_after": not_after})).await
+                self.note_grant(&mut tx, &cause, "grant.activating", &grant, json!({"not_after": not_after}))
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -341,7 +333,6 @@ impl Broker {
                 tx.drop_scheduled(grant.id, grant.epoch, reason, why, cause.now).await?;
                 let action = if reason == EndReason::Refused { "grant.failed" } else { "grant.ended" };
                 self.note_grant(&mut tx, cause, action, grant, json!({"reason": reason, "why": why, "opened": false}))
-                    .await
             }
             .await;
             match tx.end(written).await {

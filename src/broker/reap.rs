@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{Broker, BrokerError, bulkhead::Purpose, record::Cause};
 use crate::{
     domain::{
-        grant::{Grant, GrantState, Recipe},
+        grant::{EndReason, Grant, GrantState, Recipe},
         id::CorrelationId,
         time::Timestamp,
     },
     ports::connector::{Fault, Presence},
-    store::{Due, StoreError},
+    store::{Change, Due, Ended, StoreError},
 };
 
-/// What became of one due grant; recorded together with others.
+/// What became of one due grant.
 #[derive(Debug)]
 pub enum Outcome {
     /// Gone, with evidence.
@@ -38,13 +38,13 @@ impl Broker {
                 for row in tx.lease_due(target, now, lease, limit).await? {
                     match row {
                         Ok(row) => {
-                            self.note_begun(&mut tx, &row, now).await?;
+                            self.note_begun(&mut tx, &row, now)?;
                             due.push(row);
                         }
                         // Harms only itself: it comes up again when its lease runs out, and is counted and logged.
                         Err(row) => {
                             let correlation = CorrelationId::new(self.entropy.ulid(now)?);
-                            self.note_unreadable(&mut tx, &Cause::worker(correlation, now), &row).await?;
+                            self.note_unreadable(&mut tx, &Cause::worker(correlation, now), &row)?;
                         }
                     }
                 }
@@ -57,13 +57,13 @@ impl Broker {
         }
     }
 
-    async fn note_begun(&self, tx: &mut crate::store::Tx, due: &Due, now: Timestamp) -> Result<(), BrokerError> {
+    fn note_begun(&self, tx: &mut crate::store::Tx, due: &Due, now: Timestamp) -> Result<(), BrokerError> {
         if due.grant.state != GrantState::Revoking || due.previous == GrantState::Revoking {
             return Ok(());
         }
         let cause = Cause::worker(due.grant.correlation, now);
         let details = json!({"reason": due.grant.end_reason, "from": due.previous});
-        self.note_grant(tx, &cause, "grant.revoking", &due.grant, details).await
+        self.note_grant(tx, &cause, "grant.revoking", &due.grant, details)
     }
 
     /// Do what a due grant needs. Never fails: what could not be done now is done later.
@@ -121,27 +121,58 @@ impl Broker {
         }
     }
 
-    /// Record outcomes in one commit. A row that somebody else has taken meanwhile is left to them.
-    pub async fn record_outcomes(&self, outcomes: &[Outcome]) -> Result<(), BrokerError> {
-        if outcomes.iter().all(|o| matches!(o, Outcome::Settled)) {
-            return Ok(());
-        }
+    /// Record what became of a grant. A row that somebody else has taken meanwhile is left to them.
+    pub async fn record_outcome(&self, outcome: &Outcome) -> Result<(), BrokerError> {
         let now = self.now();
+        let recorded = match outcome {
+            Outcome::Absent(grant, evidence) => self.record_absent(grant, evidence, now).await,
+            Outcome::Later(grant, why) => self.record_later(grant, why, now).await,
+            Outcome::Settled => return Ok(()),
+        };
+        match recorded {
+            Ok(()) | Err(BrokerError::Store(StoreError::Conflict)) => {}
+            Err(other) => return Err(other),
+        }
+        crate::failpoint::hit("reap.recorded");
+        if let Outcome::Absent(grant, _) = outcome {
+            let due = grant.revoking_at.unwrap_or(now);
+            let reason = grant.end_reason.map_or("expired", EndReason::as_str);
+            // From the instant at which it should have been gone to the proof that it is.
+            let should = if reason == "expired" { grant.not_after.unwrap_or(due).min(due) } else { due };
+            metrics::histogram!("tidegate_revocation_lag_seconds").record(now.since(should).as_secs_f64());
+            metrics::counter!("tidegate_revocations_total", "reason" => reason, "result" => "verified").increment(1);
+        }
+        Ok(())
+    }
+
+    async fn record_absent(&self, grant: &Grant, evidence: &Value, now: Timestamp) -> Result<(), BrokerError> {
+        let reason = grant.end_reason.unwrap_or(EndReason::Expired);
+        let state = reason.terminal();
+        let ended = Ended { grant: grant.id, epoch: grant.epoch, state, evidence: evidence.clone(), at: now };
+        let mut change = Change { ended: Some(ended), ..Change::default() };
+        let action = if state == GrantState::Failed { "grant.failed" } else { "grant.ended" };
+        let details =
+            json!({"reason": reason, "evidence": evidence, "attempts": grant.attempts, "not_after": grant.not_after});
+        self.note_grant(&mut change, &Cause::worker(grant.correlation, now), action, grant, details)?;
+        self.store.write_background(change).await?;
+        Ok(())
+    }
+
+    async fn record_later(&self, grant: &Grant, why: &str, now: Timestamp) -> Result<(), BrokerError> {
+        let attempts = grant.attempts.saturating_add(1);
+        let quarantine = attempts >= self.settings.quarantine_after;
+        let due = now.plus_std(self.backoff(attempts)?);
         loop {
             let mut tx = self.store.begin_background().await?;
             let written = async {
-                for outcome in outcomes {
-                    let recorded = match outcome {
-                        Outcome::Absent(grant, evidence) => self.record_absent(&mut tx, grant, evidence, now).await,
-                        Outcome::Later(grant, why) => self.record_later(&mut tx, grant, why, now).await,
-                        Outcome::Settled => Ok(()),
-                    };
-                    match recorded {
-                        Ok(()) | Err(BrokerError::Store(StoreError::Conflict)) => {}
-                        Err(other) => return Err(other),
-                    }
+                tx.postpone(grant.id, grant.epoch, due, attempts, quarantine, why).await?;
+                if !quarantine {
+                    return Ok(());
                 }
-                Ok(())
+                // The row goes back and forth between the two states; each change has its event.
+                let details = json!({"attempts": attempts, "error": why, "next_try": due});
+                let cause = Cause::worker(grant.correlation, now);
+                self.note_grant(&mut tx, &cause, "grant.quarantined", grant, details)
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -149,60 +180,12 @@ impl Broker {
                 break;
             }
         }
-        crate::failpoint::hit("reap.recorded");
-        for outcome in outcomes {
-            if let Outcome::Absent(grant, _) = outcome {
-                let due = grant.revoking_at.unwrap_or(now);
-                let reason = grant.end_reason.map_or("expired", crate::domain::grant::EndReason::as_str);
-                // From the instant at which it should have been gone to the proof that it is.
-                let should = if reason == "expired" { grant.not_after.unwrap_or(due).min(due) } else { due };
-                metrics::histogram!("tidegate_revocation_lag_seconds").record(now.since(should).as_secs_f64());
-                metrics::counter!("tidegate_revocations_total", "reason" => reason, "result" => "verified")
-                    .increment(1);
-            }
-        }
-        Ok(())
-    }
-
-    async fn record_absent(
-        &self,
-        tx: &mut crate::store::Tx,
-        grant: &Grant,
-        evidence: &Value,
-        now: Timestamp,
-    ) -> Result<(), BrokerError> {
-        let reason = grant.end_reason.unwrap_or(crate::domain::grant::EndReason::Expired);
-        let state = reason.terminal();
-        tx.record_ended(grant.id, grant.epoch, state, evidence, now).await?;
-        let action = if state == GrantState::Failed { "grant.failed" } else { "grant.ended" };
-        let details =
-            json!({"reason": reason, "evidence": evidence, "attempts": grant.attempts, "not_after": grant.not_after});
-        self.note_grant(tx, &Cause::worker(grant.correlation, now), action, grant, details).await
-    }
-
-    async fn record_later(
-        &self,
-        tx: &mut crate::store::Tx,
-        grant: &Grant,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), BrokerError> {
-        let attempts = grant.attempts.saturating_add(1);
-        let quarantine = attempts >= self.settings.quarantine_after;
-        let due = now.plus_std(self.backoff(attempts)?);
-        tx.postpone(grant.id, grant.epoch, due, attempts, quarantine, why).await?;
         metrics::counter!("tidegate_revocations_total", "reason" => "any", "result" => "postponed").increment(1);
-        let details = json!({"attempts": attempts, "error": why, "next_try": due});
         if attempts == self.settings.quarantine_after {
             tracing::error!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away: quarantined");
+        } else if !quarantine {
+            tracing::warn!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away yet");
         }
-        if quarantine {
-            // The row goes back and forth between the two states; each change has its event.
-            return self
-                .note_grant(tx, &Cause::worker(grant.correlation, now), "grant.quarantined", grant, details)
-                .await;
-        }
-        tracing::warn!(grant = %grant.id, target = %grant.target, attempts, error = why, "access could not be taken away yet");
         Ok(())
     }
 

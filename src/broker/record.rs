@@ -12,7 +12,7 @@ use crate::{
         time::Timestamp,
     },
     ports::notifier::Message,
-    store::{Tx, Unreadable},
+    store::{Change, Unreadable},
 };
 
 /// From what a change follows.
@@ -54,15 +54,14 @@ impl Broker {
         })
     }
 
-    /// Record what happened to a grant: audit event, log line, and a message for whoever wants to know.
-    pub(crate) async fn note_grant(
+    /// What happened to a grant.
+    pub(crate) fn grant_event(
         &self,
-        tx: &mut Tx,
         cause: &Cause,
         action: &'static str,
         g: &Grant,
         details: Value,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Event, BrokerError> {
         let mut event = self.event(cause, action, details)?;
         event.correlation = g.correlation;
         event.subject = Some(g.holder);
@@ -70,15 +69,25 @@ impl Broker {
         event.grant = Some(g.id);
         event.target = Some(g.target.to_string());
         tracing::debug!(action, grant = %g.id, target = %g.target, "grant");
-        self.notify(tx, &event).await?;
-        tx.audit(event);
-        Ok(())
+        Ok(event)
+    }
+
+    /// Record what happened to a grant: audit event, log line, and a message for whoever wants to know.
+    pub(crate) fn note_grant(
+        &self,
+        into: &mut impl AsMut<Change>,
+        cause: &Cause,
+        action: &'static str,
+        g: &Grant,
+        details: Value,
+    ) -> Result<(), BrokerError> {
+        self.note(into, self.grant_event(cause, action, g, details)?)
     }
 
     /// Record that a grant does not decode: it is left to people, and harms no other.
-    pub(crate) async fn note_unreadable(
+    pub(crate) fn note_unreadable(
         &self,
-        tx: &mut Tx,
+        into: &mut impl AsMut<Change>,
         cause: &Cause,
         row: &Unreadable,
     ) -> Result<(), BrokerError> {
@@ -90,13 +99,13 @@ impl Broker {
         let details = json!({"row": row.id, "error": row.error.to_string()});
         let mut event = self.event(cause, "grant.unreadable", details)?;
         event.grant = row.id.parse().ok();
-        self.note(tx, event).await
+        self.note(into, event)
     }
 
     /// Record what happened to a request.
-    pub(crate) async fn note_request(
+    pub(crate) fn note_request(
         &self,
-        tx: &mut Tx,
+        into: &mut impl AsMut<Change>,
         cause: &Cause,
         action: &'static str,
         r: &Request,
@@ -107,30 +116,26 @@ impl Broker {
         event.subject = Some(r.subject);
         event.request = Some(r.id);
         tracing::debug!(action, request = %r.id, "request");
-        self.notify(tx, &event).await?;
-        tx.audit(event);
-        Ok(())
+        self.note(into, event)
     }
 
     /// Record anything else.
-    pub(crate) async fn note(&self, tx: &mut Tx, event: Event) -> Result<(), BrokerError> {
-        self.notify(tx, &event).await?;
-        tx.audit(event);
+    pub(crate) fn note(&self, into: &mut impl AsMut<Change>, event: Event) -> Result<(), BrokerError> {
+        let change = into.as_mut();
+        self.notify(change, &event)?;
+        change.audit(event);
         Ok(())
     }
 
     /// Record an event in a change of its own.
     pub(crate) async fn note_alone(&self, event: Event) -> Result<(), BrokerError> {
-        loop {
-            let mut tx = self.store.begin().await?;
-            let written = self.note(&mut tx, event.clone()).await;
-            if let Some(result) = tx.end(written).await {
-                return result;
-            }
-        }
+        let mut change = Change::default();
+        self.note(&mut change, event)?;
+        self.store.write(change).await?;
+        Ok(())
     }
 
-    async fn notify(&self, tx: &mut Tx, event: &Event) -> Result<(), BrokerError> {
+    fn notify(&self, change: &mut Change, event: &Event) -> Result<(), BrokerError> {
         if self.settings.notifiers.is_empty() || !WORTH_TELLING.contains(&event.action.as_str()) {
             return Ok(());
         }
@@ -146,7 +151,7 @@ impl Broker {
                 at: event.at,
                 data: data.clone(),
             };
-            tx.insert_message(notifier, &message).await?;
+            change.message(notifier, message);
         }
         Ok(())
     }

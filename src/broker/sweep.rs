@@ -157,14 +157,8 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         tracing::warn!(grant = %grant.id, target = %grant.target, kind, "the target and the ledger disagree");
         metrics::counter!("tidegate_drift_total", "kind" => kind.to_owned()).increment(1);
-        loop {
-            let mut tx = self.store.begin().await?;
-            let details = json!({"kind": kind, "seen": details});
-            let written = self.note_grant(&mut tx, cause, "grant.drift", grant, details).await;
-            if let Some(result) = tx.end(written).await {
-                return result;
-            }
-        }
+        let details = json!({"kind": kind, "seen": details});
+        self.note_alone(self.grant_event(cause, "grant.drift", grant, details)?).await
     }
 
     pub(super) async fn note_object(

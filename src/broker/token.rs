@@ -91,7 +91,7 @@ impl Broker {
                 let owner = ended.ok_or(BrokerError::NotFound("token"))?;
                 let mut event = self.event(&cause, "token.revoked", json!({"token": id}))?;
                 event.subject = Some(owner);
-                self.note(&mut tx, event).await
+                self.note(&mut tx, event)
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -154,6 +154,6 @@ impl Broker {
         });
         let mut event = self.event(cause, "token.created", details)?;
         event.subject = Some(token.identity);
-        self.note(tx, event).await
+        self.note(tx, event)
     }
 }

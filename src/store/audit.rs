@@ -2,9 +2,13 @@
 
 use std::sync::LazyLock;
 
-use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow, query};
+use sqlx::{AnyConnection, any::AnyRow, query};
 
-use super::{Page, Store, StoreError, Tx, row::Reader};
+use super::{
+    Page, Store, StoreError, Tx,
+    row::Reader,
+    rows::{Bound, RowsSql},
+};
 use crate::domain::{
     audit::Event,
     id::{EventId, GrantId, RequestId},
@@ -49,25 +53,11 @@ pub struct AuditFilter {
     pub correlation: Option<String>,
 }
 
-const ROW: usize = 9;
-/// Rows in one statement, largest first: few texts, so that each is prepared once, and few statements for any number.
-const CHUNKS: [usize; 4] = [64, 16, 4, 1];
-
-/// `INSERT … VALUES (…), (…)` for each size of chunk; made of nothing but literals and counts.
-static INSERT: LazyLock<[String; 4]> = LazyLock::new(|| CHUNKS.map(insert_sql));
-
-fn insert_sql(rows: usize) -> String {
-    let rows: Vec<String> = (0..rows)
-        .map(|r| {
-            let places: Vec<String> = (1..=ROW).map(|c| format!("${}", r * ROW + c)).collect();
-            format!("({})", places.join(", "))
-        })
-        .collect();
-    format!(
-        "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, leaf, hash) VALUES {}",
-        rows.join(", ")
-    )
-}
+static INSERT: LazyLock<RowsSql> = LazyLock::new(|| {
+    let before =
+        "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, leaf, hash) VALUES ";
+    RowsSql::new(0, before, 9, "")
+});
 
 /// Number and write the events of a commit: the last statements before it.
 pub(super) async fn append(connection: &mut AnyConnection, events: &[Event]) -> Result<(), StoreError> {
@@ -79,32 +69,22 @@ pub(super) async fn append(connection: &mut AnyConnection, events: &[Event]) -> 
         .bind(count)
         .fetch_one(&mut *connection)
         .await?;
-    let mut seq = Reader::new("audit_head", &row).integer("size")? - count;
-    let mut rest = events;
-    while !rest.is_empty() {
-        let fits = CHUNKS.iter().zip(&*INSERT).find(|(size, _)| **size <= rest.len());
-        let Some((size, sql)) = fits else { break };
-        let (chunk, after) = rest.split_at(*size);
-        let mut statement = query(AssertSqlSafe(sql.as_str()));
-        for event in chunk {
-            let leaf = event.leaf();
-            let hash = merkle::leaf_hash(leaf.as_bytes()).as_bytes().to_vec();
-            statement = statement
-                .bind(seq)
-                .bind(event.id.to_string())
-                .bind(event.at.micros())
-                .bind(event.action.clone())
-                .bind(event.request.map(|r| r.to_string()))
-                .bind(event.grant.map(|g| g.to_string()))
-                .bind(event.correlation.to_string())
-                .bind(leaf)
-                .bind(hash);
-            seq += 1;
-        }
-        statement.execute(&mut *connection).await?;
-        rest = after;
-    }
-    Ok(())
+    let first = Reader::new("audit_head", &row).integer("size")? - count;
+    let numbered: Vec<(i64, &Event)> = (first..).zip(events).collect();
+    let bind = |q: Bound, (seq, event): &(i64, &Event)| {
+        let leaf = event.leaf();
+        let hash = merkle::leaf_hash(leaf.as_bytes()).as_bytes().to_vec();
+        q.bind(*seq)
+            .bind(event.id.to_string())
+            .bind(event.at.micros())
+            .bind(event.action.clone())
+            .bind(event.request.map(|r| r.to_string()))
+            .bind(event.grant.map(|g| g.to_string()))
+            .bind(event.correlation.to_string())
+            .bind(leaf)
+            .bind(hash)
+    };
+    Ok(INSERT.run(connection, &numbered, bind).await?)
 }
 
 fn stored(row: &AnyRow) -> Result<StoredEvent, StoreError> {

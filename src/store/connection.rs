@@ -15,7 +15,11 @@ use sqlx::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::{StoreError, Tx, WriteStats, writer::Writer};
+use super::{
+    Change, StoreError, Tx, WriteStats, Written,
+    reads::Reads,
+    writer::{Lane, Writer},
+};
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) readers: AnyPool,
+    pub(super) reads: Reads,
     writers: Vec<Writer>,
     next_writer: AtomicUsize,
     background: Arc<Semaphore>,
@@ -133,6 +138,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 backend,
+                reads: Reads::new(&readers),
                 readers,
                 writers,
                 next_writer: AtomicUsize::new(0),
@@ -149,12 +155,25 @@ impl Store {
         self.inner.backend
     }
 
-    /// Start a change. Write into it, then call [`Tx::end`].
-    pub async fn begin(&self) -> Result<Tx, StoreError> {
+    fn writer(&self) -> Result<&Writer, StoreError> {
         let writers = &self.inner.writers;
         let turn = self.inner.next_writer.fetch_add(1, Ordering::Relaxed);
-        let writer = writers.get(turn % writers.len().max(1)).ok_or(StoreError::Busy)?;
-        writer.begin().await
+        writers.get(turn % writers.len().max(1)).ok_or(StoreError::Busy)
+    }
+
+    /// Record a change: all of it, or nothing and [`StoreError::Conflict`] if one of its conditions does not hold.
+    pub async fn write(&self, change: Change) -> Result<Written, StoreError> {
+        self.writer()?.write(change, Lane::People).await
+    }
+
+    /// Record a change that nobody waits for.
+    pub async fn write_background(&self, change: Change) -> Result<Written, StoreError> {
+        self.writer()?.write(change, Lane::Workers).await
+    }
+
+    /// Start a change that reads what it has locked. Write into it, then call [`Tx::end`].
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        self.writer()?.begin().await
     }
 
     /// Start a change that nobody waits for: only a few of these queue for the database at once, so that people's

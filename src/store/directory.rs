@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::query;
 
-use super::{Store, StoreError, row::Reader};
+use super::{Change, Left, Store, StoreError, reads::MemberKey, row::Reader};
 use crate::{
     domain::{
         id::{GrantId, IdentityId},
@@ -33,15 +33,13 @@ impl Directory for Store {
         identity: IdentityId,
         grant: GrantId,
     ) -> Result<Membership, DirectoryError> {
-        let rows = query("SELECT grant_id FROM memberships WHERE group_id = $1 AND identity_id = $2")
-            .bind(self.group_id(group).await?)
-            .bind(identity.to_string())
-            .fetch_all(&self.inner.readers)
-            .await
-            .map_err(StoreError::from)?;
+        let rows = self.inner.reads.memberships.rows(MemberKey { group: group.to_owned(), identity }).await?;
+        if rows.is_empty() {
+            return Err(DirectoryError::NoSuchGroup(group.to_owned()));
+        }
         let mut membership = Membership::default();
         for row in &rows {
-            let by = Reader::new("memberships", row).text("grant_id")?;
+            let Some(by) = Reader::new("memberships", row).optional_text("grant_id")? else { continue };
             membership.standing |= by.is_empty();
             membership.temporary += u32::from(!by.is_empty());
             membership.by_this_grant |= by == grant.to_string();
@@ -82,25 +80,9 @@ impl Directory for Store {
     }
 
     async fn remove(&self, group: &str, identity: IdentityId, grant: GrantId) -> Result<(), DirectoryError> {
-        let group = self.group_id(group).await?;
-        loop {
-            let mut tx = self.begin_background().await?;
-            let written = async {
-                let gone = tx
-                    .execute(
-                        query("DELETE FROM memberships WHERE group_id = $1 AND identity_id = $2 AND grant_id = $3")
-                            .bind(group.clone())
-                            .bind(identity.to_string())
-                            .bind(grant.to_string()),
-                    )
-                    .await?;
-                if gone > 0 { tx.touch_identity(identity, None).await } else { Ok(()) }
-            }
-            .await;
-            if let Some(result) = tx.end(written).await {
-                return result.map_err(DirectoryError::from);
-            }
-        }
+        let left = Left { group: group.to_owned(), identity, grant };
+        self.write_background(Change { left: Some(left), ..Change::default() }).await?;
+        Ok(())
     }
 
     async fn temporary(&self) -> Result<Vec<(String, IdentityId, GrantId)>, DirectoryError> {

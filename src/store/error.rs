@@ -75,6 +75,17 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// For several who waited for the same: the error itself once, then copies of its kind.
+    pub(super) fn next_of(error: &mut Option<Self>) -> Self {
+        let copy = match error.as_ref() {
+            Some(Self::Full) => Self::Full,
+            Some(Self::Locked) => Self::Locked,
+            Some(Self::Unconfirmed) => Self::Unconfirmed,
+            _ => Self::Unavailable(sqlx::Error::WorkerCrashed),
+        };
+        error.replace(copy).unwrap_or(Self::Busy)
+    }
+
     /// May the same change succeed if it is simply tried again later?
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Locked | Self::Full | Self::Busy | Self::Unconfirmed)

@@ -3,11 +3,12 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{
-    Page, Store, StoreError, Tx,
+    Page, Store, StoreError, Tx, change,
+    reads::HolderKey,
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
-    grant::{Claim, EndReason, Grant, GrantState, Recipe},
+    grant::{EndReason, Grant, GrantState, Recipe},
     id::{GrantId, IdentityId, RequestId},
     time::{Timestamp, Ttl},
 };
@@ -19,6 +20,8 @@ macro_rules! columns {
          max_claims, due_at, epoch, correlation_id, created_at"
     };
 }
+
+pub(super) use columns;
 
 fn grant(row: &AnyRow) -> Result<Grant, StoreError> {
     let r = Reader::new("grants", row);
@@ -103,11 +106,7 @@ pub struct GrantFilter {
 impl Store {
     /// One grant.
     pub async fn grant(&self, id: GrantId) -> Result<Option<Grant>, StoreError> {
-        let row = query(concat!("SELECT ", columns!(), " FROM grants WHERE id = $1"))
-            .bind(id.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(grant).transpose()
+        self.inner.reads.grants.rows(id).await?.first().map(grant).transpose()
     }
 
     /// The grants of a request, in the order of its entitlements.
@@ -151,10 +150,9 @@ impl Store {
 
     /// How many grants an identity holds that are not final, counted up to `most`.
     pub async fn live_grants_of(&self, holder: IdentityId, most: u32) -> Result<u32, StoreError> {
-        const SQL: &str = "SELECT count(*) AS n FROM (SELECT 1 FROM grants WHERE holder_id = $1 \
-                           AND state NOT IN ('ended', 'failed') LIMIT $2) AS live";
-        let row = query(SQL).bind(holder.to_string()).bind(i64::from(most)).fetch_one(&self.inner.readers).await?;
-        Reader::new("grants", &row).number("n")
+        let rows = self.inner.reads.live_grants.rows(HolderKey { holder, most }).await?;
+        let live = rows.first().map(|row| Reader::new("grants", row).number::<u32>("live")).transpose()?;
+        Ok(live.unwrap_or(0).min(most))
     }
 
     /// Grants at one target that are not final, by id, after the cursor: for the sweep. Also those that do not decode.
@@ -218,38 +216,10 @@ impl Store {
 
 impl Tx {
     /// Keep a new grant, unless a kill switch falls on it or on who asked: then false, and nothing is written.
-    pub async fn insert_grant(&mut self, g: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
-        const SQL: &str = "INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, \
-                           not_after, parameters, recipe, attempts, claims, max_claims, due_at, epoch, \
-                           correlation_id, created_at) \
-                           SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16 \
-                           WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
-                           (kind = 'identity' AND (value = $3 OR value = $17 \
-                           OR value = (SELECT owner_id FROM identities WHERE id = $3))) \
-                           OR (kind = 'target' AND value = $5) OR (kind = 'entitlement' AND value = $4)))";
-        let written = self
-            .execute(
-                query(SQL)
-                    .bind(g.id.to_string())
-                    .bind(g.request.to_string())
-                    .bind(g.holder.to_string())
-                    .bind(g.entitlement.to_string())
-                    .bind(g.target.to_string())
-                    .bind(g.state.as_str())
-                    .bind(i64::from(g.ttl.seconds()))
-                    .bind(g.start_at.map(Timestamp::micros))
-                    .bind(g.not_after.map(Timestamp::micros))
-                    .bind(g.parameters.to_string())
-                    .bind(g.recipe.as_ref().map(to_json))
-                    .bind(g.max_claims.map(i64::from))
-                    .bind(g.due_at.map(Timestamp::micros))
-                    .bind(g.epoch)
-                    .bind(g.correlation.to_string())
-                    .bind(g.created_at.micros())
-                    .bind(requester.to_string()),
-            )
-            .await?;
-        Ok(written == 1)
+    pub async fn insert_grant(&mut self, grant: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
+        let row = (grant.clone(), requester);
+        let kept = change::insert_grants(self.connection_to_write()?, &[&row]).await;
+        Ok(!kept.map_err(|e| self.broke(e))?.is_empty())
     }
 
     /// `scheduled → activating`: the intent is durable from the commit on.
@@ -269,30 +239,6 @@ impl Tx {
             .bind(to_json(recipe))
             .bind(not_after.micros())
             .bind(lease_until.micros())
-            .bind(id.to_string())
-            .bind(epoch),
-        )
-        .await
-    }
-
-    /// `activating → active`, unless an end was asked for or a kill switch fell meanwhile ([`StoreError::Conflict`]).
-    pub async fn record_active(
-        &mut self,
-        id: GrantId,
-        epoch: i64,
-        applied: &serde_json::Value,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute_one(
-            query(
-                "UPDATE grants SET state = 'active', applied = $1, activated_at = $2, due_at = not_after, \
-                 last_error = NULL WHERE id = $3 AND epoch = $4 AND state = 'activating' AND end_reason IS NULL \
-                 AND NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
-                 (kind = 'identity' AND value = grants.holder_id) OR (kind = 'target' AND value = grants.target) \
-                 OR (kind = 'entitlement' AND value = grants.entitlement)))",
-            )
-            .bind(applied.to_string())
-            .bind(at.micros())
             .bind(id.to_string())
             .bind(epoch),
         )
@@ -445,29 +391,6 @@ impl Tx {
         .await
     }
 
-    /// `revoking → ended | failed`: verified absent, with evidence.
-    pub async fn record_ended(
-        &mut self,
-        id: GrantId,
-        epoch: i64,
-        state: GrantState,
-        evidence: &serde_json::Value,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute_one(
-            query(
-                "UPDATE grants SET state = $1, evidence = $2, ended_at = $3, due_at = NULL \
-                 WHERE id = $4 AND epoch = $5 AND state = 'revoking'",
-            )
-            .bind(state.as_str())
-            .bind(evidence.to_string())
-            .bind(at.micros())
-            .bind(id.to_string())
-            .bind(epoch),
-        )
-        .await
-    }
-
     /// A named person answers for a quarantined grant: `quarantined → ended`.
     pub async fn record_attested(
         &mut self,
@@ -508,38 +431,6 @@ impl Tx {
             .bind(from.micros()),
         )
         .await
-    }
-
-    /// Count a claim of an active grant and take the next serial; [`StoreError::Conflict`] if it is not to be had.
-    pub async fn insert_claim(
-        &mut self,
-        id: GrantId,
-        number: u32,
-        at: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<Claim, StoreError> {
-        self.execute_one(
-            query(
-                "UPDATE grants SET claims = $1 WHERE id = $2 AND claims = $1 - 1 AND state = 'active' \
-                 AND not_after > $3 AND end_reason IS NULL AND (max_claims IS NULL OR claims < max_claims)",
-            )
-            .bind(i64::from(number))
-            .bind(id.to_string())
-            .bind(at.micros()),
-        )
-        .await?;
-        let rows = self
-            .write_returning(
-                query("INSERT INTO claims (grant_id, number, at, expires_at) VALUES ($1, $2, $3, $4) RETURNING serial")
-                    .bind(id.to_string())
-                    .bind(i64::from(number))
-                    .bind(at.micros())
-                    .bind(expires_at.micros()),
-            )
-            .await?;
-        let row = rows.first().ok_or(StoreError::Conflict)?;
-        let serial = Reader::new("claims", row).number("serial")?;
-        Ok(Claim { serial, number, at })
     }
 }
 

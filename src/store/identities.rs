@@ -23,13 +23,20 @@ macro_rules! identity_columns {
 }
 pub(super) use identity_columns;
 
-/// The same with the names of its present groups; `$1` is the instant, `$2` the separator.
+/// The same with the names of its present groups; `$1` is the instant, `$2` the separator, if nothing else is said.
 macro_rules! subject_columns {
     () => {
+        $crate::store::identities::subject_columns!("$1", "$2")
+    };
+    ($now:literal, $separator:literal) => {
         concat!(
             $crate::store::identities::identity_columns!(),
-            ", (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
-             WHERE m.identity_id = i.id AND (m.not_after IS NULL OR m.not_after > $1)) AS group_names"
+            ", (SELECT string_agg(g.name_key, ",
+            $separator,
+            ") FROM memberships m JOIN groups g ON g.id = m.group_id WHERE m.identity_id = i.id \
+             AND (m.not_after IS NULL OR m.not_after > ",
+            $now,
+            ")) AS group_names"
         )
     };
 }

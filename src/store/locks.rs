@@ -80,6 +80,17 @@ impl Store {
 }
 
 impl Store {
+    /// The kill switch in force that falls on this combination, if there is one.
+    pub async fn lock_on(
+        &self,
+        identity: IdentityId,
+        target: &str,
+        entitlement: &str,
+    ) -> Result<Option<Lock>, StoreError> {
+        let asked = query(ON).bind(identity.to_string()).bind(target).bind(entitlement);
+        asked.fetch_optional(&self.inner.readers).await?.as_ref().map(lock).transpose()
+    }
+
     /// Why an identity, or the one who answers for it, is locked, if so.
     pub async fn lock_on_actor(
         &self,

@@ -3,6 +3,7 @@
 //! Never decides anything, never calls a target, never reads the clock.
 
 mod audit;
+mod change;
 mod connection;
 mod directory;
 mod error;
@@ -14,14 +15,18 @@ mod locks;
 mod meta;
 mod migrations;
 mod outbox;
+mod reads;
 mod requests;
 mod revocations;
 mod row;
+mod rows;
+mod shared;
 mod sources;
 mod tokens;
 mod writer;
 
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
+pub use change::{Change, Ended, IdempotencyKey, Left, NewClaim, Opened, Written};
 pub use connection::{Backend, Options, Store};
 pub use error::StoreError;
 pub use grants::{Due, EndScope, GrantFilter, Unreadable};

@@ -38,22 +38,6 @@ impl super::Store {
 }
 
 impl Tx {
-    /// Put a message into the outbox.
-    pub async fn insert_message(&mut self, notifier: &str, message: &Message) -> Result<(), StoreError> {
-        self.execute_one(
-            query(
-                "INSERT INTO outbox (id, notifier, kind, at, data, due_at, attempts, epoch) \
-                 VALUES ($1, $2, $3, $4, $5, $4, 0, 0)",
-            )
-            .bind(message.id.to_string())
-            .bind(notifier)
-            .bind(message.kind.clone())
-            .bind(message.at.micros())
-            .bind(message.data.to_string()),
-        )
-        .await
-    }
-
     /// Lease messages that are due. Rows that do not decode come back as errors, one each.
     pub async fn lease_messages(
         &mut self,

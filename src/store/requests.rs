@@ -19,6 +19,8 @@ macro_rules! columns {
     };
 }
 
+pub(super) use columns;
+
 fn request(row: &AnyRow) -> Result<Request, StoreError> {
     let r = Reader::new("requests", row);
     Ok(Request {
@@ -74,11 +76,7 @@ const APPROVALS: &str = "SELECT id, request_id, approver_id, groups, approve, co
 impl Store {
     /// One request.
     pub async fn request(&self, id: RequestId) -> Result<Option<Request>, StoreError> {
-        let row = query(concat!("SELECT ", columns!(), " FROM requests r WHERE r.id = $1"))
-            .bind(id.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(request).transpose()
+        self.inner.reads.requests.rows(id).await?.first().map(request).transpose()
     }
 
     /// The decisions on a request, in order.
@@ -186,49 +184,6 @@ impl Store {
 }
 
 impl Tx {
-    /// Keep a new request and whom it is put before.
-    pub async fn insert_request(&mut self, r: &Request) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO requests (id, requester_id, subject_id, entitlements, ttl, reason, ticket, \
-                           emergency, start_at, state, policy_version, needs, trace, lapses_at, due_at, created_at, \
-                           decided_at, correlation_id) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
-        let pending = r.state == RequestState::Pending;
-        self.execute_one(
-            query(SQL)
-                .bind(r.id.to_string())
-                .bind(r.requester.to_string())
-                .bind(r.subject.to_string())
-                .bind(to_json(&r.entitlements))
-                .bind(i64::from(r.ttl.seconds()))
-                .bind(r.reason.clone())
-                .bind(r.ticket.clone())
-                .bind(i64::from(r.emergency))
-                .bind(r.start_at.map(Timestamp::micros))
-                .bind(r.state.as_str())
-                .bind(r.policy_version.clone())
-                .bind(to_json(&r.needs))
-                .bind(to_json(&r.trace))
-                .bind(r.lapses_at.micros())
-                .bind(pending.then_some(r.lapses_at.micros()))
-                .bind(r.created_at.micros())
-                .bind(r.decided_at.map(Timestamp::micros))
-                .bind(r.correlation.to_string()),
-        )
-        .await?;
-        if pending {
-            let groups: std::collections::BTreeSet<&String> = r.needs.iter().flat_map(|n| &n.groups).collect();
-            for group in groups {
-                self.execute(
-                    query("INSERT INTO request_approvers (group_name, request_id) VALUES ($1, $2)")
-                        .bind(group.clone())
-                        .bind(r.id.to_string()),
-                )
-                .await?;
-            }
-        }
-        Ok(())
-    }
-
     /// A pending request reaches a terminal state; [`StoreError::Conflict`] if it is no longer pending.
     pub async fn decide_request(
         &mut self,
@@ -299,36 +254,5 @@ impl Tx {
                 .bind(a.via.clone()),
         )
         .await
-    }
-
-    /// Keep an idempotency key; if it is there already, what it was used for.
-    pub async fn claim_idempotency_key(
-        &mut self,
-        identity: IdentityId,
-        key: &str,
-        body_hash: &[u8],
-        request: RequestId,
-        now: Timestamp,
-    ) -> Result<Option<(Vec<u8>, RequestId)>, StoreError> {
-        const INSERT: &str = "INSERT INTO idempotency_keys (identity_id, key, body_hash, request_id, created_at) \
-                              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (identity_id, key) DO NOTHING";
-        const READ: &str = "SELECT body_hash, request_id FROM idempotency_keys WHERE identity_id = $1 AND key = $2";
-        let inserted = self
-            .execute(
-                query(INSERT)
-                    .bind(identity.to_string())
-                    .bind(key)
-                    .bind(body_hash.to_vec())
-                    .bind(request.to_string())
-                    .bind(now.micros()),
-            )
-            .await?;
-        if inserted == 1 {
-            return Ok(None);
-        }
-        let row = self.read_optional(query(READ).bind(identity.to_string()).bind(key)).await?;
-        let Some(row) = row else { return Err(StoreError::Conflict) };
-        let r = Reader::new("idempotency_keys", &row);
-        Ok(Some((r.bytes("body_hash")?, r.parsed("request_id")?)))
     }
 }

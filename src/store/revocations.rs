@@ -72,11 +72,8 @@ impl Revocations for Store {
     }
 
     async fn last_expiry(&self, grant: GrantId) -> Result<Option<Timestamp>, RevocationsError> {
-        let row = query("SELECT max(expires_at) AS last FROM claims WHERE grant_id = $1")
-            .bind(grant.to_string())
-            .fetch_one(&self.inner.readers)
-            .await
-            .map_err(StoreError::from)?;
-        Ok(Reader::new("claims", &row).optional_instant("last")?)
+        let rows = self.inner.reads.last_expiry.rows(grant).await?;
+        let last = rows.first().map(|row| Reader::new("claims", row).optional_instant("last"));
+        Ok(last.transpose()?.flatten())
     }
 }

@@ -2,11 +2,7 @@
 
 use sqlx::query;
 
-use super::{
-    Store, StoreError, Tx,
-    identities::{SEPARATOR, subject, subject_columns},
-    row::Reader,
-};
+use super::{Store, StoreError, Tx, identities::subject, reads::TokenKey, row::Reader};
 use crate::domain::{
     id::{IdentityId, TokenId},
     identity::Subject,
@@ -59,21 +55,10 @@ impl Store {
         kind: TokenKind,
         now: Timestamp,
     ) -> Result<Option<(Subject, Timestamp)>, StoreError> {
-        const SQL: &str = concat!(
-            "SELECT t.expires_at, ",
-            subject_columns!(),
-            " FROM tokens t JOIN identities i ON i.id = t.identity_id \
-             WHERE t.hash = $3 AND t.kind = $4 AND t.revoked_at IS NULL AND t.expires_at > $1"
-        );
-        let row = query(SQL)
-            .bind(now.micros())
-            .bind(SEPARATOR)
-            .bind(hash.to_vec())
-            .bind(kind.as_str())
-            .fetch_optional(&self.inner.readers)
-            .await?;
+        let key = TokenKey { hash: hash.to_vec(), kind, now };
+        let rows = self.inner.reads.tokens.rows(key).await?;
         let read = |row| Ok((subject(row)?, Reader::new("tokens", row).instant("expires_at")?));
-        row.as_ref().map(read).transpose()
+        rows.first().map(read).transpose()
     }
 
     /// Was this access token revoked before its expiry?

@@ -1,21 +1,40 @@
 //! Shared commits: changes that wait at the same time go to disk together.
 //!
-//! Each writer owns one connection behind a fair lock. A change takes the lock, writes its rows into the open
-//! transaction, leaves its audit events and lets go; the committer queues for the same lock behind every change that
-//! was waiting already, then numbers the events, writes them and commits for all. If a change fails after it has
-//! written something, the whole transaction is rolled back and the others are told to run again: a change is a
-//! function of the database, and running it twice is harmless because nothing of the first run remains.
+//! Each writer owns one connection behind a fair lock. There are two ways in:
+//!
+//! - A [`Change`] is rows. It waits in a queue; the committer takes what is there, people's before workers', and writes
+//!   it in few statements. If the condition of one does not hold, that one is told so and the others are written again.
+//! - A [`Tx`] is statements, for verbs that must read what they have locked. It takes the lock, writes its rows into the
+//!   open transaction, leaves its audit events and lets go. If it fails after it has written something, the whole
+//!   transaction is rolled back and the other [`Tx`]s in it are told to run again: such a change is a function of the
+//!   database, and running it twice is harmless because nothing of the first run remains.
+//!
+//! The committer queues for the lock behind every change that was waiting already, then numbers the events, writes
+//! them and commits for all.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex as Quick, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use sqlx::{AnyConnection, Executor, any::AnyArguments, any::AnyConnectOptions, any::AnyRow, query::Query};
+use sqlx::{AnyConnection, Executor, any::AnyConnectOptions, any::AnyRow};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::{Backend, StoreError, audit, connection};
+use super::{
+    Backend, StoreError, audit,
+    change::{self, Change, Refusal, Written},
+    connection,
+    rows::AnyQuery,
+};
 use crate::domain::audit::Event;
+
+/// Changes of one kind in one commit.
+const TOGETHER: usize = 64;
+/// Workers' changes in a commit that people wait for.
+const BESIDE_PEOPLE: usize = 8;
 
 /// How many commits, and how many changes they carried.
 #[derive(Debug, Default)]
@@ -37,6 +56,85 @@ enum Fate {
     Failed(StoreError),
 }
 
+/// For whom a change is made: people's go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    People,
+    Workers,
+}
+
+/// A change that waits for the committer.
+struct Pending {
+    change: Change,
+    answer: oneshot::Sender<Result<Written, StoreError>>,
+    lane: Lane,
+    /// It was in a statement that failed: the next try is its own.
+    alone: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Pending {
+    fn answer(self, outcome: Result<Written, StoreError>) {
+        let _ = self.answer.send(outcome);
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    people: VecDeque<Pending>,
+    workers: VecDeque<Pending>,
+}
+
+impl Queue {
+    fn of(&mut self, lane: Lane) -> &mut VecDeque<Pending> {
+        match lane {
+            Lane::People => &mut self.people,
+            Lane::Workers => &mut self.workers,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.people.is_empty() && self.workers.is_empty()
+    }
+
+    /// What goes into the next commit.
+    fn take(&mut self) -> Vec<Pending> {
+        let mut taken: Vec<Pending> = Vec::new();
+        let mut rows = BTreeSet::new();
+        let beside = if self.people.is_empty() { TOGETHER } else { BESIDE_PEOPLE };
+        for (queue, most) in [(&mut self.people, TOGETHER), (&mut self.workers, beside)] {
+            let before = taken.len();
+            while taken.len() - before < most
+                && let Some(next) = queue.front()
+            {
+                if next.answer.is_closed() {
+                    // Whoever wanted it is gone, and nothing of it was written.
+                    queue.pop_front();
+                    continue;
+                }
+                let mine: Vec<String> = next.change.conditional_rows().collect();
+                if mine.iter().any(|row| rows.contains(row)) || (next.alone && !taken.is_empty()) {
+                    return taken;
+                }
+                rows.extend(mine);
+                let alone = next.alone;
+                taken.extend(queue.pop_front());
+                if alone {
+                    return taken;
+                }
+            }
+        }
+        taken
+    }
+
+    /// Back to where they were.
+    fn put_back(&mut self, batch: Vec<Pending>) {
+        for pending in batch.into_iter().rev() {
+            self.of(pending.lane).push_front(pending);
+        }
+    }
+}
+
 struct State {
     connection: Option<AnyConnection>,
     /// A transaction is open on the connection.
@@ -44,13 +142,15 @@ struct State {
     /// A change was dropped half-way: roll back before anything else.
     torn: bool,
     waiting: Vec<oneshot::Sender<Fate>>,
-    events: Vec<Event>,
+    /// Events and messages of those who wait.
+    left: Change,
 }
 
 struct Shared {
     backend: Backend,
     options: AnyConnectOptions,
     state: Arc<Mutex<State>>,
+    queue: Quick<Queue>,
     /// Bounds the queue of changes.
     room: Arc<Semaphore>,
     handed_in: Notify,
@@ -72,11 +172,12 @@ impl Writer {
         committed: watch::Sender<u64>,
         stats: Arc<WriteStats>,
     ) -> Self {
-        let state = State { connection: None, open: false, torn: false, waiting: Vec::new(), events: Vec::new() };
+        let state = State { connection: None, open: false, torn: false, waiting: Vec::new(), left: Change::default() };
         let shared = Arc::new(Shared {
             backend,
             options,
             state: Arc::new(Mutex::new(state)),
+            queue: Quick::default(),
             room: Arc::new(Semaphore::new(queue)),
             handed_in: Notify::new(),
             committed,
@@ -94,7 +195,7 @@ impl Writer {
         Ok(Tx {
             state,
             shared: Arc::clone(shared),
-            events: Vec::new(),
+            left: Change::default(),
             wrote: false,
             broken: false,
             victim: false,
@@ -104,9 +205,24 @@ impl Writer {
         })
     }
 
+    /// Have a change written with others.
+    pub(super) async fn write(&self, change: Change, lane: Lane) -> Result<Written, StoreError> {
+        let shared = &self.shared;
+        let room = Arc::clone(&shared.room).try_acquire_owned().map_err(|_| StoreError::Busy)?;
+        let (answer, outcome) = oneshot::channel();
+        shared.queue().of(lane).push_back(Pending { change, answer, lane, alone: false, _room: room });
+        shared.handed_in.notify_one();
+        outcome.await.unwrap_or(Err(StoreError::Unconfirmed))
+    }
+
     pub(super) async fn close(&self) {
         let mut state = self.shared.state.lock().await;
-        self.shared.commit(&mut state).await;
+        loop {
+            self.shared.commit(&mut state).await;
+            if self.shared.queue().is_empty() {
+                break;
+            }
+        }
         self.committer.abort();
         if let Some(connection) = state.connection.take() {
             use sqlx::Connection;
@@ -159,7 +275,7 @@ impl Shared {
         // Stays so until it is done: if whoever rolls back is dropped half-way, the next one does it again. Nobody may
         // commit what is left of the transaction meanwhile, nor be told that it was.
         state.torn = true;
-        state.events.clear();
+        state.left = Change::default();
         self.stats.reruns.fetch_add(state.waiting.len() as u64, Ordering::Relaxed);
         for waiter in state.waiting.drain(..) {
             let _ = waiter.send(Fate::RunAgain);
@@ -186,83 +302,122 @@ impl Shared {
         }
     }
 
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn commit(&self, state: &mut State) {
-        if state.torn {
+        // A transaction whose connection is gone is nobody's.
+        if state.torn || (state.open && state.connection.is_none()) {
             self.roll_back(state).await;
         }
-        if state.waiting.is_empty() {
-            return;
-        }
-        let events = std::mem::take(&mut state.events);
-        let Some(connection) = state.connection.as_mut() else {
-            self.roll_back(state).await;
-            return;
-        };
-        let written = async {
-            audit::append(connection, &events).await?;
-            if self.backend == Backend::Postgres {
-                connection.execute("NOTIFY tidegate").await?;
+        let mut batch = self.queue().take();
+        while !(batch.is_empty() && state.waiting.is_empty()) {
+            match self.write_all(state, &batch).await {
+                Ok(written) => {
+                    self.answer_all(state, batch, written);
+                    break;
+                }
+                Err(Refusal::Conflicts(which)) => {
+                    self.roll_back(state).await;
+                    let mut kept = Vec::with_capacity(batch.len());
+                    for (n, pending) in batch.into_iter().enumerate() {
+                        if which.contains(&n) {
+                            pending.answer(Err(StoreError::Conflict));
+                        } else {
+                            kept.push(pending);
+                        }
+                    }
+                    batch = kept;
+                }
+                Err(Refusal::Failed(error)) => {
+                    self.fail(state, batch, error).await;
+                    break;
+                }
             }
-            Ok::<_, StoreError>(())
         }
-        .await;
-        if let Err(error) = written {
-            self.fail(state, error).await;
-            return;
+        if !self.queue().is_empty() {
+            self.handed_in.notify_one();
+        }
+    }
+
+    async fn write_all(&self, state: &mut State, batch: &[Pending]) -> Result<(Vec<Written>, u64), Refusal> {
+        self.make_ready(state).await?;
+        let left = std::mem::take(&mut state.left);
+        let Some(connection) = state.connection.as_mut() else {
+            return Err(StoreError::Unavailable(sqlx::Error::PoolClosed).into());
+        };
+        let mut changes: Vec<&Change> = vec![&left];
+        changes.extend(batch.iter().map(|pending| &pending.change));
+        let written = change::write(connection, &changes).await.map_err(|refusal| match refusal {
+            // The first is not one of the batch, and has no conditions.
+            Refusal::Conflicts(which) => Refusal::Conflicts(which.into_iter().map(|n| n.saturating_sub(1)).collect()),
+            failed @ Refusal::Failed(_) => failed,
+        })?;
+        let events = change::events_of(&changes, &written);
+        audit::append(connection, &events).await?;
+        if self.backend == Backend::Postgres {
+            connection.execute("NOTIFY tidegate").await?;
         }
         crate::failpoint::hit("store.before_commit");
-        let committing = connection.execute("COMMIT").await;
-        match committing {
-            Ok(_) => {
-                crate::failpoint::hit("store.after_commit");
-                state.open = false;
-                self.stats.commits.fetch_add(1, Ordering::Relaxed);
-                self.stats.changes.fetch_add(state.waiting.len() as u64, Ordering::Relaxed);
-                self.stats.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-                for waiter in state.waiting.drain(..) {
-                    let _ = waiter.send(Fate::Committed);
-                }
-                self.committed.send_modify(|n| *n = n.wrapping_add(1));
-            }
-            Err(e) => {
-                let error = match StoreError::from(e) {
-                    StoreError::Unavailable(_) => StoreError::Unconfirmed,
-                    other => other,
-                };
-                self.fail(state, error).await;
-            }
+        if let Err(e) = connection.execute("COMMIT").await {
+            return Err(Refusal::Failed(match StoreError::from(e) {
+                StoreError::Unavailable(_) => StoreError::Unconfirmed,
+                other => other,
+            }));
         }
+        crate::failpoint::hit("store.after_commit");
+        state.open = false;
+        Ok((written, events.len() as u64))
     }
 
-    /// Nothing of the transaction remains; the first waiter gets the cause, the others its kind.
-    async fn fail(&self, state: &mut State, error: StoreError) {
-        let again = matches!(error, StoreError::Conflict);
+    fn answer_all(&self, state: &mut State, batch: Vec<Pending>, (written, events): (Vec<Written>, u64)) {
+        self.stats.commits.fetch_add(1, Ordering::Relaxed);
+        self.stats.changes.fetch_add((state.waiting.len() + batch.len()) as u64, Ordering::Relaxed);
+        self.stats.events.fetch_add(events, Ordering::Relaxed);
+        for waiter in state.waiting.drain(..) {
+            let _ = waiter.send(Fate::Committed);
+        }
+        for (pending, written) in batch.into_iter().zip(written.into_iter().skip(1)) {
+            pending.answer(Ok(written));
+        }
+        self.committed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Nothing of the transaction remains. If the cause may lie in one of several, each is tried on its own; else the
+    /// first who waits gets the cause, the others its kind.
+    async fn fail(&self, state: &mut State, mut batch: Vec<Pending>, error: StoreError) {
+        let victim = matches!(error, StoreError::Conflict);
+        let several = !batch.is_empty() && batch.len() + state.waiting.len() > 1;
+        let peculiar = !error.is_transient() && several;
         let waiters = std::mem::take(&mut state.waiting);
         self.roll_back(state).await;
+        let again = victim || peculiar;
         let mut error = Some(error);
         for waiter in waiters {
-            let fate = if again { Fate::RunAgain } else { Fate::Failed(next_of(&mut error)) };
+            let fate = if again { Fate::RunAgain } else { Fate::Failed(StoreError::next_of(&mut error)) };
             let _ = waiter.send(fate);
         }
+        if again {
+            for pending in &mut batch {
+                pending.alone |= peculiar;
+            }
+            self.stats.reruns.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            self.queue().put_back(batch);
+        } else {
+            for pending in batch {
+                pending.answer(Err(StoreError::next_of(&mut error)));
+            }
+        }
     }
-}
-
-/// The error itself once, then copies of its kind.
-fn next_of(error: &mut Option<StoreError>) -> StoreError {
-    let copy = match error.as_ref() {
-        Some(StoreError::Full) => StoreError::Full,
-        Some(StoreError::Locked) => StoreError::Locked,
-        Some(StoreError::Unconfirmed) => StoreError::Unconfirmed,
-        _ => StoreError::Unavailable(sqlx::Error::WorkerCrashed),
-    };
-    error.replace(copy).unwrap_or(StoreError::Busy)
 }
 
 /// A change under way. Reads see what it has written.
 pub struct Tx {
     state: OwnedMutexGuard<State>,
     shared: Arc<Shared>,
-    events: Vec<Event>,
+    /// Events and messages, written at commit.
+    left: Change,
     wrote: bool,
     /// A statement failed: the transaction cannot be committed.
     broken: bool,
@@ -274,8 +429,6 @@ pub struct Tx {
     turn: Option<OwnedSemaphorePermit>,
 }
 
-type AnyQuery<'q> = Query<'q, sqlx::Any, AnyArguments>;
-
 impl Tx {
     pub(super) fn hold_turn(&mut self, turn: OwnedSemaphorePermit) {
         self.turn = Some(turn);
@@ -283,14 +436,19 @@ impl Tx {
 
     /// Leave an audit event; it gets its place in the log at commit.
     pub fn audit(&mut self, event: Event) {
-        self.events.push(event);
+        self.left.audit(event);
     }
 
     fn connection(&mut self) -> Result<&mut AnyConnection, StoreError> {
         self.state.connection.as_mut().ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
     }
 
-    fn broke(&mut self, error: sqlx::Error) -> StoreError {
+    pub(super) fn connection_to_write(&mut self) -> Result<&mut AnyConnection, StoreError> {
+        self.wrote = true;
+        self.connection()
+    }
+
+    pub(super) fn broke(&mut self, error: sqlx::Error) -> StoreError {
         self.broken = true;
         let error = StoreError::from(error);
         self.victim |= matches!(error, StoreError::Conflict);
@@ -351,8 +509,8 @@ impl Tx {
             }
         };
         let (sender, fate) = oneshot::channel();
-        let events = std::mem::take(&mut self.events);
-        self.state.events.extend(events);
+        let left = std::mem::take(&mut self.left);
+        self.state.left.take_over(left);
         self.state.waiting.push(sender);
         let shared = Arc::clone(&self.shared);
         drop(self);
@@ -363,6 +521,12 @@ impl Tx {
             Ok(Fate::Failed(error)) => Some(Err(error.into())),
             Err(_) => Some(Err(StoreError::Unconfirmed.into())),
         }
+    }
+}
+
+impl AsMut<Change> for Tx {
+    fn as_mut(&mut self) -> &mut Change {
+        &mut self.left
     }
 }
 

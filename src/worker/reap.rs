@@ -2,15 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
-
 use super::Workers;
-use crate::broker::Outcome;
 
 /// Rows taken in one commit.
 const BATCH: u32 = 32;
-/// Outcomes recorded in one commit: small enough that a new request does not wait long behind it.
-const RECORD: usize = 8;
 /// How often to look for grants whose target is no longer configured.
 const STRAYS: Duration = Duration::from_secs(30);
 
@@ -50,34 +45,22 @@ impl Workers {
         }
         let due = self.broker.lease_due(target, BATCH).await?;
         let taken = due.len();
-        if taken == 0 {
-            return Ok(0);
-        }
-        let width = self.broker.concurrency(target).max(1);
-        let mut waiting = due.into_iter();
-        let mut running = FuturesUnordered::new();
-        let mut done: Vec<Outcome> = Vec::with_capacity(RECORD);
-        loop {
-            while running.len() < width
-                && let Some(next) = waiting.next()
-            {
-                let broker = Arc::clone(&self.broker);
-                // Counted as in flight: closing waits for it.
-                running.push(self.broker.track(async move { broker.settle(next).await }));
-            }
-            let Some(finished) = running.next().await else { break };
-            match finished {
-                Ok(outcome) => done.push(outcome),
+        let settling = due.into_iter().map(|due| {
+            let broker = Arc::clone(&self.broker);
+            // Counted as in flight: closing waits for it. How many calls the target gets at once is its bulkhead's affair.
+            self.broker.track(async move {
+                let outcome = broker.settle(due).await;
+                broker.record_outcome(&outcome).await
+            })
+        });
+        for settled in futures::future::join_all(settling).await {
+            match settled {
+                Ok(recorded) => recorded?,
                 Err(error) => {
                     tracing::error!(target, error = %error, "settling a grant panicked; its lease will run out");
                 }
             }
-            if done.len() >= RECORD {
-                self.broker.record_outcomes(&done).await?;
-                done.clear();
-            }
         }
-        self.broker.record_outcomes(&done).await?;
         Ok(taken)
     }
 

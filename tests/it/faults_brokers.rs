@@ -198,7 +198,7 @@ async fn a_late_outcome_is_fenced_off(db: Db) {
     other.settle().await;
     let before = other.grant(&grant.id).await;
     let outcome = one.broker.settle(due).await;
-    one.broker.record_outcomes(&[outcome]).await.unwrap();
+    one.broker.record_outcome(&outcome).await.unwrap();
     let after = other.grant(&grant.id).await;
     assert_eq!((before.state, before.epoch, before.ended_at), (after.state, after.epoch, after.ended_at), "{db:?}");
     assert_eq!(per_grant(&one, "grant.ended").await.values().sum::<usize>(), 1, "{db:?}");

@@ -69,7 +69,7 @@ impl Broker {
         let action = if new.kind.is_non_human() { "workload.registered" } else { "identity.created" };
         let mut event = self.event(cause, action, details)?;
         event.subject = Some(new.id);
-        self.note(tx, event).await
+        self.note(tx, event)
     }
 
     /// Record that `before` is to be `after`, with everything that follows from it in the same commit.
@@ -89,7 +89,7 @@ impl Broker {
         }
         let mut event = self.event(cause, change.action(), details)?;
         event.subject = Some(after.id);
-        self.note(tx, event).await?;
+        self.note(tx, event)?;
         if change == Change::Left {
             self.record_leaver(tx, cause, after.id).await?;
         }
@@ -120,7 +120,7 @@ impl Broker {
             let action = if member { "membership.added" } else { "membership.removed" };
             let mut event = self.event(cause, action, json!({"group": group.name, "group_id": group.id}))?;
             event.subject = Some(identity);
-            self.note(tx, event).await?;
+            self.note(tx, event)?;
         }
         Ok(changed)
     }

@@ -1,0 +1,98 @@
+//! The look-ups that the hot paths make: shared among those who make them at the same time.
+
+use std::sync::Arc;
+
+use sqlx::AnyPool;
+
+use super::{
+    grants,
+    identities::{SEPARATOR, subject_columns},
+    requests,
+    shared::SharedRead,
+    tokens::TokenKind,
+};
+use crate::domain::{
+    id::{GrantId, IdentityId, RequestId},
+    time::Timestamp,
+};
+
+/// Which stored token, at which instant.
+pub(super) struct TokenKey {
+    pub(super) hash: Vec<u8>,
+    pub(super) kind: TokenKind,
+    pub(super) now: Timestamp,
+}
+
+/// Whose live grants, counted how far.
+pub(super) struct HolderKey {
+    pub(super) holder: IdentityId,
+    pub(super) most: u32,
+}
+
+/// Who in which group.
+pub(super) struct MemberKey {
+    pub(super) group: String,
+    pub(super) identity: IdentityId,
+}
+
+/// One for each look-up.
+pub(super) struct Reads {
+    pub(super) tokens: Arc<SharedRead<TokenKey>>,
+    pub(super) live_grants: Arc<SharedRead<HolderKey>>,
+    pub(super) grants: Arc<SharedRead<GrantId>>,
+    pub(super) requests: Arc<SharedRead<RequestId>>,
+    pub(super) last_expiry: Arc<SharedRead<GrantId>>,
+    pub(super) memberships: Arc<SharedRead<MemberKey>>,
+}
+
+impl Reads {
+    pub(super) fn new(readers: &AnyPool) -> Self {
+        let pool = || readers.clone();
+        Self {
+            tokens: SharedRead::new(
+                pool(),
+                &["hash", "kind", "now", "separator"],
+                concat!(
+                    "SELECT v.n, t.expires_at, ",
+                    subject_columns!("v.now", "v.separator"),
+                    " FROM v JOIN tokens t ON t.hash = v.hash JOIN identities i ON i.id = t.identity_id \
+                     WHERE t.kind = v.kind AND t.revoked_at IS NULL AND t.expires_at > v.now"
+                ),
+                |q, k| q.bind(k.hash.clone()).bind(k.kind.as_str()).bind(k.now.micros()).bind(SEPARATOR),
+            ),
+            live_grants: SharedRead::with_limit(
+                pool(),
+                &["holder"],
+                "SELECT v.n, (SELECT count(*) FROM (SELECT 1 FROM grants WHERE holder_id = v.holder \
+                 AND state NOT IN ('ended', 'failed') LIMIT $1) AS some) AS live FROM v",
+                |q, k| q.bind(k.holder.to_string()),
+                Some(|k| i64::from(k.most)),
+            ),
+            grants: SharedRead::new(
+                pool(),
+                &["wanted"],
+                concat!("SELECT v.n, ", grants::columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
+                |q, k| q.bind(k.to_string()),
+            ),
+            requests: SharedRead::new(
+                pool(),
+                &["wanted"],
+                concat!("SELECT v.n, ", requests::columns!(), " FROM v JOIN requests r ON r.id = v.wanted"),
+                |q, k| q.bind(k.to_string()),
+            ),
+            last_expiry: SharedRead::new(
+                pool(),
+                &["wanted"],
+                "SELECT v.n, (SELECT max(expires_at) FROM claims WHERE grant_id = v.wanted) AS last FROM v",
+                |q, k| q.bind(k.to_string()),
+            ),
+            memberships: SharedRead::new(
+                pool(),
+                &["group_key", "identity_id"],
+                "SELECT v.n, m.grant_id FROM v JOIN groups g ON g.name_key = v.group_key \
+                 LEFT JOIN memberships m ON m.group_id = g.id AND m.identity_id = v.identity_id",
+                |q, k| q.bind(k.group.to_lowercase()).bind(k.identity.to_string()),
+            ),
+        }
+    }
+}
