@@ -123,7 +123,7 @@ impl Broker {
         let grants = self.grants_of_draft(&draft, &request).await?;
         let recorded = loop {
             let mut tx = self.store.begin().await?;
-            let outcome = self.record_ask(&mut tx, ctx, &ask, &request, &grants).await;
+            let outcome = self.record_ask(&mut tx, ctx, &ask, &request, &grants, &draft.subject).await;
             if let Some(result) = tx.end(outcome).await {
                 break result?;
             }
@@ -207,13 +207,8 @@ impl Broker {
     /// The identity that will hold the access. Asking for another is for its owner, its manager and administrators.
     async fn subject_of_ask(&self, ctx: &Ctx, on_behalf_of: Option<&str>) -> Result<Subject, BrokerError> {
         let Some(key) = on_behalf_of else { return Ok(ctx.actor.clone()) };
-        let me = ctx.actor_id();
-        let mine = |s: &Subject| {
-            let managed = s.identity.attributes.get("manager").is_some_and(|m| *m == me.to_string());
-            s.identity.id == me || s.identity.owner == Some(me) || managed || ctx.is_admin()
-        };
         match self.find_subject(key, ctx.now).await? {
-            Some(subject) if mine(&subject) => Ok(subject),
+            Some(subject) if Ctx::may_ask_for(&ctx.actor, &subject.identity) => Ok(subject),
             None if ctx.is_admin() => Err(BrokerError::NotFound("identity")),
             // The same whether there is such an identity or not.
             _ => Err(BrokerError::Forbidden(
@@ -344,6 +339,7 @@ impl Broker {
                 due_at: None,
                 epoch: 0,
                 correlation: request.correlation,
+                ended_by: None,
                 created_at: now,
             };
             if let Some(start) = grant.start_at {
@@ -363,6 +359,7 @@ impl Broker {
         ask: &Ask,
         request: &Request,
         grants: &[Grant],
+        subject: &Subject,
     ) -> Result<Recorded, BrokerError> {
         let cause = Cause::from(ctx);
         // New grants ask for kill switches with the very statement that makes them.
@@ -387,6 +384,8 @@ impl Broker {
             self.note_request(tx, &cause, "request.approved", request, json!({"by": "policy"})).await?;
         }
         self.record_new_grants(tx, &cause, request, grants).await?;
+        // Decided on facts of a moment ago: if they changed, they are looked at again.
+        tx.recheck_if_changed(subject.identity.id, subject.identity.version, cause.recheck()).await?;
         Ok(Recorded::New)
     }
 
@@ -401,6 +400,9 @@ impl Broker {
         for grant in grants {
             if !tx.insert_grant(grant, request.requester).await? {
                 self.refuse_locked(tx, request).await?;
+                if !tx.is_active(request.subject).await? {
+                    return Err(BrokerError::State("whoever was to hold it is deactivated".to_owned()));
+                }
                 return Err(StoreError::Conflict.into());
             }
             let (action, details) = match grant.state {

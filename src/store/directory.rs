@@ -94,7 +94,7 @@ impl Directory for Store {
                             .bind(grant.to_string()),
                     )
                     .await?;
-                if gone > 0 { tx.touch_identity(identity, None).await } else { Ok(()) }
+                if gone > 0 { tx.recheck_after_grant(identity, grant).await } else { Ok(()) }
             }
             .await;
             if let Some(result) = tx.end(written).await {

@@ -5,11 +5,13 @@
 mod audit;
 mod connection;
 mod directory;
+mod ending;
 mod error;
 mod grants;
 mod groups;
 mod identities;
 mod leases;
+mod lifecycle;
 mod locks;
 mod meta;
 mod migrations;
@@ -23,9 +25,11 @@ mod writer;
 
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use connection::{Backend, Options, Store};
+pub use ending::EndScope;
 pub use error::StoreError;
-pub use grants::{Due, EndScope, GrantFilter, Unreadable};
+pub use grants::{Due, GrantFilter, Unreadable};
 pub use identities::Recheck;
+pub use lifecycle::{DueIdentity, Orphaned};
 pub use locks::{Lock, LockKind};
 pub use outbox::Outgoing;
 pub use requests::RequestFilter;
