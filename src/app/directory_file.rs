@@ -146,6 +146,7 @@ impl DirectoryFile {
             grant: None,
             target: None,
             correlation: CorrelationId::new(entropy.ulid(now)?),
+            cause: None,
             details: serde_json::json!({
                 "name": new.name, "kind": new.kind, "owner": new.owner, "groups": entry.groups,
                 "origin": "directory file",

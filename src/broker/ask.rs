@@ -21,7 +21,7 @@ use crate::{
         time::{Timestamp, Ttl},
     },
     policy::PolicySet,
-    store::{Change, IdempotencyKey, StoreError, Tx},
+    store::{Change, DecidedOn, IdempotencyKey, StoreError, Tx},
 };
 
 /// Entitlements in one request.
@@ -114,7 +114,7 @@ impl Broker {
             self.somebody_can_approve(ctx, &draft, &request).await?;
         }
         let grants = self.grants_of_draft(&draft, &request).await?;
-        if let Some(before) = self.record_ask(ctx, &ask, &request, &grants).await? {
+        if let Some(before) = self.record_ask(ctx, &ask, &request, &grants, &draft.subject).await? {
             return Ok(Asked::Repeated(Box::new(self.request(ctx, before).await?)));
         }
         metrics::counter!("tidegate_requests_total", "outcome" => request.state.as_str()).increment(1);
@@ -193,13 +193,8 @@ impl Broker {
     /// The identity that will hold the access. Asking for another is for its owner, its manager and administrators.
     async fn subject_of_ask(&self, ctx: &Ctx, on_behalf_of: Option<&str>) -> Result<Subject, BrokerError> {
         let Some(key) = on_behalf_of else { return Ok(ctx.actor.clone()) };
-        let me = ctx.actor_id();
-        let mine = |s: &Subject| {
-            let managed = s.identity.attributes.get("manager").is_some_and(|m| *m == me.to_string());
-            s.identity.id == me || s.identity.owner == Some(me) || managed || ctx.is_admin()
-        };
         match self.find_subject(key, ctx.now).await? {
-            Some(subject) if mine(&subject) => Ok(subject),
+            Some(subject) if Ctx::may_ask_for(&ctx.actor, &subject.identity) => Ok(subject),
             None if ctx.is_admin() => Err(BrokerError::NotFound("identity")),
             // The same whether there is such an identity or not.
             _ => Err(BrokerError::Forbidden(
@@ -330,6 +325,7 @@ impl Broker {
                 due_at: None,
                 epoch: 0,
                 correlation: request.correlation,
+                ended_by: None,
                 created_at: now,
             };
             if let Some(start) = grant.start_at {
@@ -358,13 +354,14 @@ impl Broker {
         ask: &Ask,
         request: &Request,
         grants: &[Grant],
+        subject: &Subject,
     ) -> Result<Option<RequestId>, BrokerError> {
         // New grants ask for kill switches with the very statement that makes them.
         if grants.is_empty() {
             self.not_locked_out(request).await?;
         }
         for _ in 0..TRIES {
-            match self.store.write(self.change_of_ask(ctx, ask, request, grants)?).await {
+            match self.store.write(self.change_of_ask(ctx, ask, request, grants, subject)?).await {
                 Ok(_) => return Ok(None),
                 Err(StoreError::Conflict) => {}
                 Err(other) => return Err(other.into()),
@@ -378,7 +375,14 @@ impl Broker {
         Err(StoreError::Conflict.into())
     }
 
-    fn change_of_ask(&self, ctx: &Ctx, ask: &Ask, request: &Request, grants: &[Grant]) -> Result<Change, BrokerError> {
+    fn change_of_ask(
+        &self,
+        ctx: &Ctx,
+        ask: &Ask,
+        request: &Request,
+        grants: &[Grant],
+        subject: &Subject,
+    ) -> Result<Change, BrokerError> {
         let cause = Cause::from(ctx);
         let key = ask.idempotency.as_ref().map(|(key, body_hash)| IdempotencyKey {
             identity: ctx.actor_id(),
@@ -387,7 +391,10 @@ impl Broker {
             request: request.id,
             at: ctx.now,
         });
-        let mut change = Change { key, request: Some(request.clone()), ..Change::default() };
+        let decided_on =
+            DecidedOn { identity: subject.identity.id, version: subject.identity.version, recheck: cause.recheck() };
+        let mut change =
+            Change { key, request: Some(request.clone()), decided_on: Some(decided_on), ..Change::default() };
         let details = json!({
             "entitlements": request.entitlements, "duration": request.ttl, "reason": request.reason,
             "ticket": request.ticket, "emergency": request.emergency, "start_at": request.start_at,
@@ -416,6 +423,9 @@ impl Broker {
         for grant in grants {
             if !tx.insert_grant(grant, request.requester).await? {
                 self.refuse_locked(tx, request).await?;
+                if !tx.is_active(request.subject).await? {
+                    return Err(BrokerError::State("whoever was to hold it is deactivated".to_owned()));
+                }
                 return Err(StoreError::Conflict.into());
             }
             self.note_new_grant(tx, cause, grant)?;

@@ -65,7 +65,7 @@ impl Broker {
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
         let (Some(sub), Some(jti)) = (text("sub"), text("jti")) else { return Err(BrokerError::Unauthenticated) };
         let id: IdentityId = sub.parse().map_err(|_| BrokerError::Unauthenticated)?;
-        if self.store.access_token_revoked(jti).await? {
+        if self.store.access_token_revoked(jti, id, issued_at(jti)).await? {
             return Err(BrokerError::Unauthenticated);
         }
         Ok(self.store.subject(id, now).await?)
@@ -102,6 +102,13 @@ impl Broker {
         }
         Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now, until })
     }
+}
+
+/// When an access token was issued, to the millisecond: its `jti` is a ULID. One that is not counts as very old.
+pub(super) fn issued_at(jti: &str) -> Timestamp {
+    let millis = ulid::Ulid::from_string(jti).map_or(0, |ulid| ulid.timestamp_ms());
+    // The end of its millisecond: what was issued in the very one in which others were ended is not older than they.
+    Timestamp::from_micros(i64::try_from(millis).unwrap_or(0).saturating_mul(1000).saturating_add(999))
 }
 
 #[cfg(test)]

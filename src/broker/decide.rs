@@ -93,7 +93,7 @@ impl Broker {
             // Made before the transaction, for it may call targets; used only if this approval is the last one.
             let prepared = self.prepared_grants(&policy, &request, &subject, &approval).await?;
             let mut tx = self.store.begin().await?;
-            let outcome = self.record_decision(&mut tx, ctx, &request, &approval, prepared).await;
+            let outcome = self.record_decision(&mut tx, ctx, &request, &approval, prepared, &subject).await;
             match tx.end(outcome).await {
                 // Another approval came in between: prepare again, knowing of it.
                 None | Some(Err(BrokerError::Store(StoreError::Conflict))) => {}
@@ -218,6 +218,7 @@ impl Broker {
         request: &Request,
         approval: &Approval,
         prepared: Prepared,
+        subject: &Subject,
     ) -> Result<Counted, BrokerError> {
         let cause = Cause::from(ctx);
         if !tx.lock_pending_request(request.id, ctx.now).await? {
@@ -234,6 +235,9 @@ impl Broker {
             if let Some(lock) = tx.lock_on(approval.approver, "", "").await? {
                 return Err(BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason });
             }
+        }
+        if !tx.is_active(approval.approver).await? {
+            return Err(BrokerError::Unauthenticated);
         }
         tx.insert_approval(approval).await?;
         let details = json!({
@@ -263,6 +267,8 @@ impl Broker {
         tx.decide_request(request.id, RequestState::Approved, ttl, ctx.now).await?;
         self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl}))?;
         self.record_new_grants(tx, &cause, request, &prepared).await?;
+        // Decided on facts of a moment ago: if they changed, they are looked at again.
+        tx.recheck_if_changed(subject.identity.id, subject.identity.version, cause.recheck()).await?;
         Ok(Counted { quorum, state: RequestState::Approved, ttl, grants: prepared })
     }
 }

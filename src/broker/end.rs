@@ -78,7 +78,7 @@ impl Broker {
         why: &str,
     ) -> Result<Vec<Grant>, BrokerError> {
         let mut grants = Vec::new();
-        for row in tx.begin_end(scope, reason, cause.now).await? {
+        for row in tx.begin_end(scope, reason, cause.correlation, cause.now).await? {
             match row {
                 Ok(grant) => grants.push(grant),
                 Err(row) => self.note_unreadable(tx, cause, &row)?,
@@ -91,7 +91,7 @@ impl Broker {
                 // Still being opened: it ends as soon as the target has answered.
                 _ => "grant.end_requested",
             };
-            let details = json!({"reason": reason, "why": why, "by": cause.actor, "call": cause.correlation});
+            let details = json!({"reason": reason, "why": why, "by": cause.actor});
             self.note_grant(tx, cause, action, grant, details)?;
         }
         Ok(grants)

@@ -123,6 +123,10 @@ pub struct NewWorkload {
     pub kind: IdentityKind,
     /// Id or unique name of the accountable person; the actor if missing.
     pub owner: Option<String>,
+    /// Id or unique name of the person who is asked if the owner is gone.
+    pub backup_owner: Option<String>,
+    /// Name of the group that it belongs to: it is orphaned when that is gone or empty.
+    pub team: Option<String>,
     /// Standing groups; administrators only.
     pub groups: Vec<String>,
     /// How long its secret works; 90 days if missing.
@@ -134,8 +138,12 @@ pub struct NewWorkload {
 pub struct WorkloadChange {
     /// Name for people to read.
     pub display_name: Option<String>,
-    /// Id or unique name of a new accountable person.
+    /// Id or unique name of a new accountable person: hands it over; of oneself: accepts an orphan.
     pub owner: Option<String>,
+    /// Id or unique name of the person who is asked if the owner is gone.
+    pub backup_owner: Option<String>,
+    /// Name of the group that it belongs to; empty for none.
+    pub team: Option<String>,
     /// False ends everything it holds.
     pub active: Option<bool>,
     /// End all its secrets and make a new one.

@@ -97,6 +97,8 @@ pub struct Settings {
     pub access_token_ttl: Ttl,
     /// Longest lifetime of personal tokens and client secrets.
     pub max_token_ttl: Ttl,
+    /// How long a workload or agent that nobody answers for may go on, until the clock ends it.
+    pub orphan_grace: Duration,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Default for Settings {
             quarantine_after: 5,
             access_token_ttl: Ttl::seconds_or_one(3600),
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
+            orphan_grace: Duration::from_secs(7 * 86_400),
             notifiers: Vec::new(),
         }
     }

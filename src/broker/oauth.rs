@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Broker, BrokerError, Ctx, authenticate::API_AUDIENCE, record::Cause};
+use super::{
+    Broker, BrokerError, Ctx,
+    authenticate::{API_AUDIENCE, issued_at},
+    record::Cause,
+};
 use crate::{
-    domain::{grant::grant_of_object, id::IdentityId, secret::Secret, time::Timestamp},
+    domain::{grant::grant_of_object, id::IdentityId, identity::Identity, secret::Secret, time::Timestamp},
     ports::{revocations::Revocations, signer::Algorithm},
 };
 
@@ -71,7 +75,7 @@ impl Broker {
                 tracing::warn!(error = %e, "introspection could not read the ledger");
                 BrokerError::Store(crate::store::StoreError::Busy)
             })?,
-            None => !self.store.access_token_revoked(jti).await? && self.still_there(text("sub"), now).await?,
+            None => self.still_there(text("sub"), jti, now).await?,
         };
         if !live {
             return Ok(inactive);
@@ -82,9 +86,13 @@ impl Broker {
         Ok(Value::Object(answer))
     }
 
-    async fn still_there(&self, sub: Option<&str>, now: Timestamp) -> Result<bool, BrokerError> {
+    async fn still_there(&self, sub: Option<&str>, jti: &str, now: Timestamp) -> Result<bool, BrokerError> {
         let Some(Ok(id)) = sub.map(str::parse::<IdentityId>) else { return Ok(false) };
-        Ok(self.store.subject(id, now).await?.is_some_and(|s| s.identity.active))
+        if self.store.access_token_revoked(jti, id, issued_at(jti)).await? {
+            return Ok(false);
+        }
+        let valid = |i: Identity| i.active && i.contract_end.is_none_or(|end| end > now);
+        Ok(self.store.subject(id, now).await?.is_some_and(|s| valid(s.identity)))
     }
 
     /// Refuse an access token of the caller's from now on. Unknown tokens are no error (RFC 7009 §2.2).

@@ -165,7 +165,9 @@ impl Broker {
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
-                tx.abandon_activation(grant.id, grant.epoch, reason, why, cause.now).await?;
+                let asked = tx.abandon_activation(grant.id, grant.epoch, reason, why, cause.now).await?;
+                let (reason, ended_by) = asked.unwrap_or((reason, None));
+                (grant.end_reason, grant.ended_by) = (Some(reason), ended_by);
                 let details = json!({"reason": reason, "error": why});
                 self.note_grant(&mut tx, cause, "grant.revoking", grant, details)
             }
@@ -182,7 +184,6 @@ impl Broker {
             }
         }
         grant.state = GrantState::Revoking;
-        grant.end_reason = Some(reason);
         grant.last_error = Some(why.to_owned());
         self.due.notify_waiters();
         Ok(())

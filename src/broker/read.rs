@@ -211,7 +211,8 @@ impl Broker {
         }
         let subject = self.find_subject(key, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
         let id: IdentityId = subject.identity.id;
-        if id == ctx.actor_id() || subject.identity.owner == Some(ctx.actor_id()) || ctx.sees_everything() {
+        let answers = [subject.identity.owner, subject.identity.backup_owner].contains(&Some(ctx.actor_id()));
+        if id == ctx.actor_id() || answers || ctx.sees_everything() {
             Ok(subject)
         } else {
             Err(BrokerError::NotFound("identity"))
@@ -228,10 +229,8 @@ impl Broker {
             }
             return Ok(List { items, next: found.next });
         }
-        for identity in self.store.owned_by(ctx.actor_id()).await? {
-            if let Some(subject) = self.store.subject(identity.id, ctx.now).await? {
-                items.push(self.render_identity(&subject).await);
-            }
+        for subject in self.store.owned_by(ctx.actor_id(), ctx.now).await? {
+            items.push(self.render_identity(&subject).await);
         }
         Ok(List { items, next: None })
     }

@@ -35,6 +35,11 @@ impl Cause {
     pub(crate) const fn worker(correlation: CorrelationId, now: Timestamp) -> Self {
         Self { actor: None, via: "worker", correlation, now }
     }
+
+    /// The call, unless what it changes began with that very call.
+    pub(crate) fn unless(&self, correlation: CorrelationId) -> Option<CorrelationId> {
+        (self.correlation != correlation).then_some(self.correlation)
+    }
 }
 
 impl Broker {
@@ -50,6 +55,7 @@ impl Broker {
             grant: None,
             target: None,
             correlation: cause.correlation,
+            cause: None,
             details,
         })
     }
@@ -64,6 +70,7 @@ impl Broker {
     ) -> Result<Event, BrokerError> {
         let mut event = self.event(cause, action, details)?;
         event.correlation = g.correlation;
+        event.cause = g.ended_by.or(cause.unless(g.correlation));
         event.subject = Some(g.holder);
         event.request = Some(g.request);
         event.grant = Some(g.id);
@@ -113,6 +120,7 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let mut event = self.event(cause, action, details)?;
         event.correlation = r.correlation;
+        event.cause = cause.unless(r.correlation);
         event.subject = Some(r.subject);
         event.request = Some(r.id);
         tracing::debug!(action, request = %r.id, "request");
@@ -141,7 +149,7 @@ impl Broker {
         }
         let data = json!({
             "event": event.id, "actor": event.actor, "subject": event.subject, "request": event.request,
-            "grant": event.grant, "target": event.target, "correlation_id": event.correlation,
+            "grant": event.grant, "target": event.target, "correlation_id": event.correlation, "cause": event.cause,
             "details": event.details,
         });
         for notifier in &self.settings.notifiers {
@@ -163,6 +171,7 @@ const WORTH_TELLING: &[&str] = &[
     "request.approved",
     "request.denied",
     "request.lapsed",
+    "request.cancelled",
     "grant.active",
     "grant.ended",
     "grant.failed",
@@ -173,4 +182,9 @@ const WORTH_TELLING: &[&str] = &[
     "orphan.found",
     "lock.created",
     "lock.lifted",
+    "identity.offboarded",
+    "identity.reconsidered",
+    "workload.orphaned",
+    "source.held",
+    "source.collision",
 ];

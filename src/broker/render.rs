@@ -42,12 +42,17 @@ impl Broker {
         IdentityRef { id: id.to_string(), name: self.name_of(id).await.to_string() }
     }
 
+    async fn optional_reference(&self, id: Option<IdentityId>) -> Option<IdentityRef> {
+        match id {
+            Some(id) => Some(self.reference(id).await),
+            None => None,
+        }
+    }
+
     pub(super) async fn render_identity(&self, s: &Subject) -> IdentityView {
         let i = &s.identity;
-        let owner = match i.owner {
-            Some(owner) => Some(self.reference(owner).await),
-            None => None,
-        };
+        let owner = self.optional_reference(i.owner).await;
+        let backup_owner = self.optional_reference(i.backup_owner).await;
         IdentityView {
             id: i.id.to_string(),
             kind: i.kind,
@@ -57,6 +62,10 @@ impl Broker {
             active: i.active,
             owner,
             contract_end: i.contract_end.map(|t| t.to_string()),
+            origin: i.origin,
+            backup_owner,
+            orphaned_at: i.orphaned_at.map(|t| t.to_string()),
+            answer_by: i.answer_by.map(|t| t.to_string()),
             groups: s.groups.iter().cloned().collect(),
         }
     }

@@ -8,7 +8,7 @@ use crate::{
         capability::RevocationClass,
         decision::{Condition, Reason, Verdict},
         grant::{EndReason, GrantState},
-        identity::IdentityKind,
+        identity::{IdentityKind, Origin},
         request::RequestState,
     },
     ports::connector::Finding,
@@ -54,6 +54,20 @@ pub struct IdentityView {
     /// Hard end of the relationship.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub contract_end: Option<String>,
+    /// How it came to be.
+    #[serde(default)]
+    pub origin: Origin,
+    /// Who is asked to answer for it if its owner is gone.
+    #[serde(default)]
+    pub backup_owner: Option<IdentityRef>,
+    /// Since when nobody answers for it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub orphaned_at: Option<String>,
+    /// The clock deactivates it then, unless somebody answers for it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub answer_by: Option<String>,
     /// Names of its groups, standing and temporary.
     pub groups: Vec<String>,
 }

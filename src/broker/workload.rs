@@ -1,6 +1,6 @@
 //! Workloads and agents: registered with an accountable person, deactivated with everything they hold.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{
         id::IdentityId,
-        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Subject},
+        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Subject, TEAM},
         secret::Secret,
         time::Ttl,
     },
@@ -34,6 +34,10 @@ impl Broker {
         }
         let name = clean_name(&new.name)?;
         let owner = self.owner_of_new(ctx, new.owner.as_deref()).await?;
+        let backup_owner = match &new.backup_owner {
+            Some(key) => Some(self.backup_owner(ctx, key, Some(owner)).await?),
+            None => None,
+        };
         let ttl = new.secret_ttl.unwrap_or(DEFAULT_SECRET_TTL);
         if ttl > self.settings.max_token_ttl {
             return Err(BrokerError::invalid("secret_ttl", format!("at most {}", self.settings.max_token_ttl)));
@@ -49,7 +53,13 @@ impl Broker {
             let known = self.store.group(group).await?;
             groups.push(known.ok_or_else(|| BrokerError::invalid("groups", format!("there is no group `{group}`")))?);
         }
+        let mut attributes = BTreeMap::new();
+        if let Some(team) = &new.team {
+            self.set_team(&mut attributes, team).await?;
+        }
         let identity = Identity {
+            backup_owner,
+            attributes,
             display_name: clean_text("display_name", new.display_name.as_deref().unwrap_or(&name))?,
             owner: Some(owner),
             ..Identity::new(IdentityId::new(self.entropy.ulid(ctx.now)?), new.kind, name)
@@ -97,7 +107,50 @@ impl Broker {
         }
     }
 
-    /// Change a workload or agent: its owner and administrators.
+    /// An active person other than the owner.
+    async fn backup_owner(&self, ctx: &Ctx, key: &str, owner: Option<IdentityId>) -> Result<IdentityId, BrokerError> {
+        let found = self.find_subject(key, ctx.now).await?.map(|s| s.identity);
+        let fits = |i: &Identity| i.kind == IdentityKind::Person && i.active && Some(i.id) != owner;
+        let unfit = || BrokerError::invalid("backup_owner", "must be an active person, and not the owner");
+        Ok(found.filter(fits).ok_or_else(unfit)?.id)
+    }
+
+    async fn set_team(&self, attributes: &mut BTreeMap<String, String>, team: &str) -> Result<(), BrokerError> {
+        if team.is_empty() {
+            attributes.remove(TEAM);
+            return Ok(());
+        }
+        let known = self.store.group(team).await?;
+        let group = known.ok_or_else(|| BrokerError::invalid("team", format!("there is no group `{team}`")))?;
+        attributes.insert(TEAM.to_owned(), group.name);
+        Ok(())
+    }
+
+    /// Who answers for an orphan from now on; false if the change does not say.
+    async fn accept_orphan(
+        &self,
+        ctx: &Ctx,
+        before: &Identity,
+        after: &mut Identity,
+        change: &WorkloadChange,
+    ) -> Result<bool, BrokerError> {
+        let Some(key) = change.owner.as_ref().filter(|_| before.orphaned_at.is_some()) else { return Ok(false) };
+        after.owner = Some(self.owner_of_new(ctx, Some(key)).await?);
+        if after.backup_owner == after.owner {
+            after.backup_owner = None;
+        }
+        (after.orphaned_at, after.answer_by) = (None, None);
+        // A team that is gone cannot be answered to any more.
+        if let Some(team) = before.team().filter(|_| change.team.is_none())
+            && !self.store.has_people(&team).await?
+        {
+            after.attributes.remove(TEAM);
+        }
+        Ok(true)
+    }
+
+    /// Change a workload or agent: its owner and administrators, and whoever is asked to answer for an orphan. Its
+    /// secrets end when it is taken over: whoever answered for it before may have seen them.
     pub async fn update_workload(
         self: &Arc<Self>,
         ctx: &Ctx,
@@ -111,18 +164,26 @@ impl Broker {
         if !before.kind.is_non_human() {
             return Err(BrokerError::State("this is a person; people come from the directory".to_owned()));
         }
-        if before.owner != Some(ctx.actor_id()) && !ctx.is_admin() {
+        let asked = before.orphaned_at.is_some() && before.backup_owner == Some(ctx.actor_id());
+        if before.owner != Some(ctx.actor_id()) && !asked && !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only its owner and administrators change a workload"));
         }
         let mut after = Identity { active: change.active.unwrap_or(before.active), ..before.clone() };
         if let Some(name) = &change.display_name {
             after.display_name = clean_text("display_name", name)?;
         }
-        if let Some(key) = &change.owner {
+        if let Some(key) = &change.backup_owner {
+            after.backup_owner = Some(self.backup_owner(ctx, key, before.owner).await?);
+        }
+        let accepted = self.accept_orphan(ctx, &before, &mut after, &change).await?;
+        if let Some(key) = change.owner.as_ref().filter(|_| !accepted) {
             if !ctx.is_admin() {
                 return Err(BrokerError::Forbidden("only administrators hand a workload to another owner"));
             }
             after.owner = Some(self.owner_of_new(ctx, Some(key)).await?);
+        }
+        if let Some(team) = &change.team {
+            self.set_team(&mut after.attributes, team).await?;
         }
         let fresh = if change.rotate_secret {
             let made = self.make_token(id, TokenKind::ClientSecret, "client secret", ctx.now, DEFAULT_SECRET_TTL)?;
@@ -136,11 +197,11 @@ impl Broker {
             let written = async {
                 let details = json!({
                     "display_name": after.display_name, "owner": after.owner, "active": after.active,
-                    "secret_rotated": fresh.is_some(),
+                    "secret_rotated": fresh.is_some(), "accepted": accepted,
                 });
                 self.record_change(&mut tx, &cause, &before, &after, details).await?;
-                if fresh.is_some() {
-                    tx.revoke_tokens_of(id, ctx.now).await?;
+                if fresh.is_some() || accepted {
+                    tx.end_credentials_of(id, ctx.now).await?;
                 }
                 if let Some((token, _)) = &fresh {
                     self.record_token(&mut tx, &cause, token).await?;

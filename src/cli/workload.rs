@@ -55,6 +55,12 @@ struct RegisterArgs {
     /// The accountable person; you, if not given
     #[arg(long, value_name = "IDENTITY")]
     owner: Option<String>,
+    /// Who is asked if the owner is gone
+    #[arg(long, value_name = "IDENTITY")]
+    backup_owner: Option<String>,
+    /// The group that it belongs to: it is orphaned when that is gone or empty
+    #[arg(long, value_name = "GROUP")]
+    team: Option<String>,
     /// A standing group; may be given several times; administrators only
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
@@ -76,9 +82,15 @@ struct UpdateArgs {
     /// Name for people to read
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// A new accountable person
+    /// A new accountable person; yourself, to take over an orphan, whose secrets end
     #[arg(long, value_name = "IDENTITY")]
     owner: Option<String>,
+    /// Who is asked if the owner is gone
+    #[arg(long, value_name = "IDENTITY")]
+    backup_owner: Option<String>,
+    /// The group that it belongs to; empty for none
+    #[arg(long, value_name = "GROUP")]
+    team: Option<String>,
     /// Let it work again
     #[arg(long, conflicts_with = "deactivate")]
     activate: bool,
@@ -125,6 +137,8 @@ async fn register(args: RegisterArgs, cx: &Cx) -> Done {
         ("kind", Some(json!(if args.kind == Kind::Agent { "agent" } else { "workload" }))),
         ("display_name", args.display_name.map(Value::from)),
         ("owner", args.owner.map(Value::from)),
+        ("backup_owner", args.backup_owner.map(Value::from)),
+        ("team", args.team.map(Value::from)),
         ("groups", (!args.group.is_empty()).then(|| json!(args.group))),
         ("secret_ttl", args.duration.map(|ttl| json!(ttl))),
     ]);
@@ -137,6 +151,8 @@ async fn update(args: UpdateArgs, cx: &Cx) -> Done {
     let body = body([
         ("display_name", args.display_name.map(Value::from)),
         ("owner", args.owner.map(Value::from)),
+        ("backup_owner", args.backup_owner.map(Value::from)),
+        ("team", args.team.map(Value::from)),
         ("active", (args.activate || args.deactivate).then(|| json!(args.activate))),
         ("rotate_secret", args.rotate_secret.then(|| json!(true))),
     ]);

@@ -30,6 +30,10 @@ pub struct Event {
     pub target: Option<String>,
     /// The call that it follows from.
     pub correlation: CorrelationId,
+    /// The call or clock event that made it happen, where that is another one: what a leaver loses follows from the
+    /// call that asked for it and ends because of the one that told of the leaving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CorrelationId>,
     /// Facts, free of secrets.
     pub details: serde_json::Value,
 }
@@ -62,6 +66,7 @@ pub(crate) mod tests {
             grant: Some(GrantId::new(ulid(5))),
             target: Some("orders-db".to_owned()),
             correlation: CorrelationId::new(ulid(6)),
+            cause: None,
             details,
         }
     }
@@ -82,5 +87,14 @@ pub(crate) mod tests {
                 r#""details":{"a":null,"b":{"x":[{"c":"ü","d":1}],"y":1}}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_cause_stands_before_the_details_and_is_left_out_where_there_is_none() {
+        let mut with = event("grant.ended", serde_json::json!({}));
+        assert!(!with.leaf().contains("cause"));
+        with.cause = Some(CorrelationId::new(ulid::Ulid::from_parts(1_769_868_000_000, 7)));
+        assert!(with.leaf().contains(r#""cause":"cor_01KGA5MYR00000000000000007","details""#), "{}", with.leaf());
+        assert_eq!(serde_json::from_str::<Event>(&with.leaf()).unwrap(), with);
     }
 }

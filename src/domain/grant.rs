@@ -206,6 +206,8 @@ pub struct Grant {
     pub epoch: i64,
     /// Ties together everything that follows from one call.
     pub correlation: CorrelationId,
+    /// The call or clock event that made it end, if that is another one.
+    pub ended_by: Option<CorrelationId>,
     /// When the decision made it.
     pub created_at: Timestamp,
 }

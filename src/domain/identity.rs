@@ -148,6 +148,9 @@ pub struct Identity {
     pub orphaned_at: Option<Timestamp>,
     /// When the source deleted it: inactive, its name free again.
     pub deleted_at: Option<Timestamp>,
+    /// Deactivated by the clock then, unless somebody answers for it: a new owner for an orphan, a source for an
+    /// account that was made at its first login.
+    pub answer_by: Option<Timestamp>,
 }
 
 impl Identity {
@@ -171,9 +174,25 @@ impl Identity {
             backup_owner: None,
             orphaned_at: None,
             deleted_at: None,
+            answer_by: None,
         }
     }
+
+    /// When the clock alone changes it.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let ends = [self.contract_end, self.answer_by];
+        ends.into_iter().flatten().min().filter(|_| self.active)
+    }
+
+    /// Name of the group that a workload or agent belongs to, in lower case: its attribute `team`.
+    pub fn team(&self) -> Option<String> {
+        let team = self.attributes.get(TEAM).filter(|_| self.kind.is_non_human())?;
+        Some(team.trim().to_lowercase()).filter(|t| !t.is_empty())
+    }
 }
+
+/// The attribute of workloads and agents that names their team, a group.
+pub const TEAM: &str = "team";
 
 /// An identity with the names of the groups it is in right now, standing or temporary.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -113,7 +113,7 @@ fn classify(event: &Event) -> Kind {
         "grant.active" => assign,
         "grant.extended" => assign.severity(Low),
         "grant.failed" => assign.failed(Low),
-        "grant.ended" => remove,
+        "grant.ended" | "identity.offboarded" | "identity.reconsidered" => remove,
         "grant.attested" => remove.severity(Medium),
         "grant.quarantined" => remove.failed(High),
         "grant.drift" => kind(UserAccess, OTHER, "Drift").severity(High),
@@ -122,6 +122,12 @@ fn classify(event: &Event) -> Kind {
         "identity.created" | "workload.registered" => kind(AccountChange, 1, "Create"),
         "identity.updated" => kind(AccountChange, OTHER, "Update"),
         "identity.deactivated" => kind(AccountChange, 5, "Disable"),
+        "identity.reactivated" => kind(AccountChange, 2, "Enable"),
+        "identity.adopted" => kind(AccountChange, OTHER, "Adopt").severity(Low),
+        "workload.orphaned" => kind(AccountChange, OTHER, "Orphan").severity(Medium),
+        "source.held" => entity((OTHER, "Mass change held")).severity(High),
+        "source.accepted" => entity((OTHER, "Mass change accepted")).severity(Medium),
+        "source.collision" => entity((OTHER, "Collision")).severity(Medium),
         "lock.created" if event.subject.is_some() => kind(AccountChange, 9, "Lock").severity(High),
         "lock.lifted" if event.subject.is_some() => kind(AccountChange, OTHER, "Unlock").severity(Medium),
         "lock.created" => entity(UPDATE).severity(High),
@@ -135,7 +141,7 @@ fn classify(event: &Event) -> Kind {
         "request.created" | "grant.scheduled" | "grant.claimed" | "token.created" | "audit.sealed" => api(CREATE),
         "token.revoked" => api(DELETE),
         "request.approved" | "request.denied" | "request.cancelled" | "request.lapsed" | "approval.recorded"
-        | "grant.activating" | "grant.revoking" => api(UPDATE),
+        | "grant.activating" | "grant.revoking" | "grant.shortened" => api(UPDATE),
         _ => api((OTHER, "Other")),
     }
 }
@@ -175,8 +181,14 @@ pub fn map(event: &Event, seq: Option<u64>) -> Value {
         "actor": actor(event),
         "unmapped": { "tidegate": event },
     });
-    if let (Some(seq), Some(Value::Object(metadata))) = (seq, out.get_mut("metadata")) {
-        metadata.insert("sequence".to_owned(), seq.into());
+    if let Some(Value::Object(metadata)) = out.get_mut("metadata") {
+        if let Some(seq) = seq {
+            metadata.insert("sequence".to_owned(), seq.into());
+        }
+        // OCSF has one place for what ties events together; what brought it about is a label.
+        if let Some(cause) = event.cause {
+            metadata.insert("labels".to_owned(), json!([format!("cause:{cause}")]));
+        }
     }
     if let Value::Object(fields) = &mut out {
         add_class_fields(kind.class, event, fields);
@@ -265,7 +277,7 @@ mod tests {
     use super::*;
     use crate::domain::audit::tests::event;
 
-    const ACTIONS: [&str; 35] = [
+    const ACTIONS: [&str; 43] = [
         "request.created",
         "request.approved",
         "request.denied",
@@ -291,6 +303,14 @@ mod tests {
         "identity.created",
         "identity.updated",
         "identity.deactivated",
+        "identity.reactivated",
+        "identity.adopted",
+        "identity.offboarded",
+        "identity.reconsidered",
+        "workload.orphaned",
+        "source.held",
+        "source.accepted",
+        "source.collision",
         "workload.registered",
         "orphan.found",
         "orphan.revoked",

@@ -58,6 +58,9 @@ struct Facts {
     groups: BTreeSet<String>,
     #[serde(default = "yes")]
     active: bool,
+    /// Nobody answers for it.
+    #[serde(default)]
+    orphaned: bool,
     #[serde(default)]
     owner: Option<String>,
     #[serde(default)]
@@ -225,6 +228,7 @@ fn read<'a>(files: &'a Files, problems: &mut Vec<Problem>) -> (Documents<'a>, BT
             let Some(id) = ids.get(name.as_str()).copied() else { continue };
             let identity = Identity {
                 active: facts.active,
+                orphaned_at: facts.orphaned.then(Timestamp::default),
                 owner,
                 contract_end: facts.contract_end,
                 attributes: facts.attributes.clone(),

@@ -98,6 +98,7 @@ impl Vocabulary {
             ("kind".to_owned(), text(identity.kind.as_str())),
             ("non_human".to_owned(), Expr::new_bool(identity.kind.is_non_human())),
             ("active".to_owned(), Expr::new_bool(identity.active)),
+            ("orphaned".to_owned(), Expr::new_bool(identity.orphaned_at.is_some())),
         ];
         if let Some(owner) = identity.owner {
             attributes.push(("owner".to_owned(), text(&owner.to_string())));

@@ -49,14 +49,14 @@ pub struct AuditFilter {
     pub request: Option<RequestId>,
     /// Only about this grant.
     pub grant: Option<GrantId>,
-    /// Only those that follow from one call.
+    /// Only those that follow from one call, or that it brought about.
     pub correlation: Option<String>,
 }
 
 static INSERT: LazyLock<RowsSql> = LazyLock::new(|| {
-    let before =
-        "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, leaf, hash) VALUES ";
-    RowsSql::new(0, before, 9, "")
+    let before = "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, cause_id, \
+                  leaf, hash) VALUES ";
+    RowsSql::new(0, before, 10, "")
 });
 
 /// Number and write the events of a commit: the last statements before it.
@@ -81,6 +81,7 @@ pub(super) async fn append(connection: &mut AnyConnection, events: &[Event]) -> 
             .bind(event.request.map(|r| r.to_string()))
             .bind(event.grant.map(|g| g.to_string()))
             .bind(event.correlation.to_string())
+            .bind(event.cause.map(|c| c.to_string()))
             .bind(leaf)
             .bind(hash)
     };
@@ -117,8 +118,9 @@ impl Store {
             "SELECT seq, leaf, hash FROM audit_events WHERE seq >= $1 AND request_id = $2 ORDER BY seq LIMIT $3";
         const OF_GRANT: &str =
             "SELECT seq, leaf, hash FROM audit_events WHERE seq >= $1 AND grant_id = $2 ORDER BY seq LIMIT $3";
-        const OF_CALL: &str =
-            "SELECT seq, leaf, hash FROM audit_events WHERE seq >= $1 AND correlation_id = $2 ORDER BY seq LIMIT $3";
+        const OF_CALL: &str = "SELECT seq, leaf, hash FROM audit_events WHERE seq >= $1 AND seq IN \
+                               (SELECT seq FROM audit_events WHERE correlation_id = $2 \
+                               UNION ALL SELECT seq FROM audit_events WHERE cause_id = $2) ORDER BY seq LIMIT $3";
         let (sql, value) = match (&filter.grant, &filter.request, &filter.correlation) {
             (Some(grant), ..) => (OF_GRANT, grant.to_string()),
             (_, Some(request), _) => (OF_REQUEST, request.to_string()),

@@ -12,6 +12,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 
 use super::{
     StoreError,
+    identities::Recheck,
     row::{Reader, to_json},
     rows::{Bound, RowsSql},
 };
@@ -33,6 +34,8 @@ pub struct Change {
     pub key: Option<IdempotencyKey>,
     /// A new request, and whom it is put before.
     pub request: Option<Request>,
+    /// For whom it was decided, on facts of a moment ago.
+    pub decided_on: Option<DecidedOn>,
     /// New grants, and who asked for them. A kill switch on any part of one refuses it.
     pub grants: Vec<(Grant, IdentityId)>,
     /// `activating → active`, unless an end was asked for or a kill switch fell meanwhile.
@@ -62,6 +65,17 @@ pub struct IdempotencyKey {
     pub request: RequestId,
     /// When.
     pub at: Timestamp,
+}
+
+/// The facts that a decision rests on. If they changed meanwhile, what came of it is decided again.
+#[derive(Debug, Clone, Copy)]
+pub struct DecidedOn {
+    /// Whose.
+    pub identity: IdentityId,
+    /// As they were read.
+    pub version: i64,
+    /// The call that decided.
+    pub recheck: Recheck,
 }
 
 /// The target has opened a grant.
@@ -211,7 +225,8 @@ rows_sql!(
      WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
      (kind = 'identity' AND (value = v.holder_id OR value = v.requester \
      OR value = (SELECT owner_id FROM identities WHERE id = v.holder_id))) \
-     OR (kind = 'target' AND value = v.target) OR (kind = 'entitlement' AND value = v.entitlement))) RETURNING id"
+     OR (kind = 'target' AND value = v.target) OR (kind = 'entitlement' AND value = v.entitlement))) \
+     AND EXISTS (SELECT 1 FROM identities WHERE id = v.holder_id AND active = 1) RETURNING id"
 );
 rows_sql!(
     OPENED,
@@ -221,7 +236,8 @@ rows_sql!(
      last_error = NULL FROM v WHERE grants.id = v.id AND grants.epoch = v.epoch AND grants.state = 'activating' \
      AND grants.end_reason IS NULL AND NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
      (kind = 'identity' AND value = grants.holder_id) OR (kind = 'target' AND value = grants.target) \
-     OR (kind = 'entitlement' AND value = grants.entitlement))) RETURNING grants.id AS id"
+     OR (kind = 'entitlement' AND value = grants.entitlement))) \
+     AND EXISTS (SELECT 1 FROM identities WHERE id = grants.holder_id AND active = 1) RETURNING grants.id AS id"
 );
 rows_sql!(
     COUNTED,
@@ -250,13 +266,21 @@ rows_sql!(
     "WITH v (group_key, identity_id, grant_id) AS (VALUES ",
     ") DELETE FROM memberships WHERE (group_id, identity_id, grant_id) IN \
      (SELECT g.id, v.identity_id, v.grant_id FROM v JOIN groups g ON g.name_key = v.group_key) \
-     RETURNING identity_id AS id"
+     RETURNING identity_id AS id, grant_id"
 );
 rows_sql!(
-    TOUCHED,
-    1,
-    "WITH v (id) AS (VALUES ",
-    ") UPDATE identities SET version = version + 1 WHERE id IN (SELECT id FROM v)"
+    DECIDED_ON,
+    4,
+    "WITH v (id, version, recheck, at) AS (VALUES ",
+    ") UPDATE identities SET recheck = v.recheck, due_at = v.at FROM v \
+     WHERE identities.id = v.id AND identities.version <> v.version"
+);
+rows_sql!(
+    WITHOUT,
+    2,
+    "WITH v (id, grant_id) AS (VALUES ",
+    ") UPDATE identities SET version = version + 1, recheck = coalesce(g.ended_by, g.correlation_id), \
+     due_at = coalesce(g.revoking_at, g.created_at) FROM v JOIN grants g ON g.id = v.grant_id WHERE identities.id = v.id"
 );
 rows_sql!(
     MESSAGES,
@@ -355,6 +379,14 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
     let rows: Vec<_> = grants.iter().map(|(_, grant)| *grant).collect();
     all_there(&grants, &insert_grants(db, &rows).await?, |(g, _)| g.id.to_string())?;
 
+    let decided_on: Vec<&DecidedOn> = changes.iter().filter_map(|c| c.decided_on.as_ref()).collect();
+    DECIDED_ON
+        .run(db, &decided_on, |q, d| {
+            let q = q.bind(d.identity.to_string()).bind(d.version);
+            q.bind(d.recheck.cause.to_string()).bind(d.recheck.at.micros())
+        })
+        .await?;
+
     let opened = of.rows(|c| &c.opened);
     let done = OPENED.answers(db, &opened, |q, (_, o)| {
         q.bind(o.grant.to_string()).bind(o.epoch).bind(o.applied.to_string()).bind(o.at.micros())
@@ -374,9 +406,13 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
     let gone = LEFT.answers(db, &left, |q, (_, m)| {
         q.bind(m.group.to_lowercase()).bind(m.identity.to_string()).bind(m.grant.to_string())
     });
-    let touched: BTreeSet<String> = ids(&gone.await?)?;
-    let touched: Vec<String> = touched.into_iter().collect();
-    TOUCHED.run(db, &touched, |q, id| q.bind(id.clone())).await?;
+    let mut without = BTreeMap::new();
+    for row in &gone.await? {
+        let r = Reader::new("memberships", row);
+        without.insert(r.text("id")?, r.text("grant_id")?);
+    }
+    let without: Vec<_> = without.into_iter().collect();
+    WITHOUT.run(db, &without, |q, (id, grant)| q.bind(id.clone()).bind(grant.clone())).await?;
 
     let messages: Vec<_> = changes.iter().flat_map(|c| &c.messages).collect();
     insert_messages(db, &messages).await?;

@@ -13,17 +13,16 @@ use crate::domain::{
     time::{Timestamp, Ttl},
 };
 
-macro_rules! columns {
+macro_rules! grant_columns {
     () => {
         "id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
          activated_at, applied, end_reason, revoking_at, ended_at, evidence, attempts, last_error, claims, \
-         max_claims, due_at, epoch, correlation_id, created_at"
+         max_claims, due_at, epoch, correlation_id, ended_by, created_at"
     };
 }
+pub(super) use grant_columns;
 
-pub(super) use columns;
-
-fn grant(row: &AnyRow) -> Result<Grant, StoreError> {
+pub(super) fn grant(row: &AnyRow) -> Result<Grant, StoreError> {
     let r = Reader::new("grants", row);
     Ok(Grant {
         id: r.parsed("id")?,
@@ -53,6 +52,7 @@ fn grant(row: &AnyRow) -> Result<Grant, StoreError> {
         due_at: r.optional_instant("due_at")?,
         epoch: r.integer("epoch")?,
         correlation: r.parsed("correlation_id")?,
+        ended_by: r.optional_parsed("ended_by")?,
         created_at: r.instant("created_at")?,
     })
 }
@@ -80,7 +80,7 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    fn of(row: &AnyRow, error: StoreError) -> Self {
+    pub(super) fn of(row: &AnyRow, error: StoreError) -> Self {
         let r = Reader::new("grants", row);
         let state = |column| r.optional_text(column).ok().flatten();
         let (id, now) = (r.text("id").unwrap_or_default(), state("state"));
@@ -111,7 +111,7 @@ impl Store {
 
     /// The grants of a request, in the order of its entitlements.
     pub async fn grants_of(&self, request: RequestId) -> Result<Vec<Grant>, StoreError> {
-        let rows = query(concat!("SELECT ", columns!(), " FROM grants WHERE request_id = $1 ORDER BY id"))
+        let rows = query(concat!("SELECT ", grant_columns!(), " FROM grants WHERE request_id = $1 ORDER BY id"))
             .bind(request.to_string())
             .fetch_all(&self.inner.readers)
             .await?;
@@ -127,13 +127,13 @@ impl Store {
     ) -> Result<Page<Grant>, StoreError> {
         const OF_HOLDER: &str = concat!(
             "SELECT ",
-            columns!(),
+            grant_columns!(),
             " FROM grants WHERE holder_id = $4 AND id < $1 AND ($2 = '' OR state = $2) \
              AND ($3 = 0 OR state NOT IN ('ended', 'failed')) ORDER BY id DESC LIMIT $5"
         );
         const ALL: &str = concat!(
             "SELECT ",
-            columns!(),
+            grant_columns!(),
             " FROM grants WHERE id < $1 AND ($2 = '' OR state = $2) \
              AND ($3 = 0 OR state NOT IN ('ended', 'failed')) AND $4 = '' ORDER BY id DESC LIMIT $5"
         );
@@ -164,7 +164,7 @@ impl Store {
     ) -> Result<Vec<Result<Grant, Unreadable>>, StoreError> {
         let rows = query(concat!(
             "SELECT ",
-            columns!(),
+            grant_columns!(),
             " FROM grants WHERE target = $1 AND state NOT IN ('ended', 'failed') AND id > $2 ORDER BY id LIMIT $3"
         ))
         .bind(target)
@@ -215,7 +215,8 @@ impl Store {
 }
 
 impl Tx {
-    /// Keep a new grant, unless a kill switch falls on it or on who asked: then false, and nothing is written.
+    /// Keep a new grant, unless a kill switch falls on it or on who asked, or its holder is deactivated: then false, and
+    /// nothing is written.
     pub async fn insert_grant(&mut self, grant: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
         let row = (grant.clone(), requester);
         let kept = change::insert_grants(self.connection_to_write()?, &[&row]).await;
@@ -263,7 +264,7 @@ impl Tx {
              due_at = $2, epoch = epoch + 1 \
              WHERE id IN (SELECT id FROM grants WHERE target = $3 AND due_at <= $1 ORDER BY due_at LIMIT $4) \
              AND due_at <= $1 RETURNING previous_state, ",
-            columns!()
+            grant_columns!()
         );
         let rows = self
             .write_returning(
@@ -278,67 +279,6 @@ impl Tx {
                 due.map_err(|error| Unreadable::of(row, error))
             })
             .collect())
-    }
-
-    /// Begin to end live grants now, for a reason. One being activated ends as soon as the target has answered;
-    /// one not started never starts. Answers the grants touched, as they are now.
-    pub async fn begin_end(
-        &mut self,
-        which: EndScope<'_>,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Vec<Result<Grant, Unreadable>>, StoreError> {
-        macro_rules! end_where {
-            ($condition:literal) => {
-                concat!(
-                    "UPDATE grants SET end_reason = $1, previous_state = state, \
-                     revoking_at = CASE WHEN state = 'active' THEN $2 ELSE revoking_at END, \
-                     due_at = CASE WHEN state = 'activating' THEN due_at WHEN state = 'scheduled' THEN NULL ELSE $2 END, \
-                     ended_at = CASE WHEN state = 'scheduled' THEN $2 ELSE NULL END, \
-                     epoch = CASE WHEN state = 'activating' THEN epoch ELSE epoch + 1 END, \
-                     state = CASE WHEN state = 'active' THEN 'revoking' WHEN state = 'scheduled' THEN 'ended' \
-                             ELSE state END \
-                     WHERE state IN ('scheduled', 'activating', 'active') AND end_reason IS NULL AND ",
-                    $condition,
-                    " RETURNING previous_state, ",
-                    columns!()
-                )
-            };
-        }
-        let (sql, value) = match which {
-            EndScope::Grant(id) => (end_where!("id = $3"), id.to_string()),
-            EndScope::Holder(id) => (
-                end_where!("(holder_id = $3 OR holder_id IN (SELECT id FROM identities WHERE owner_id = $3))"),
-                id.to_string(),
-            ),
-            EndScope::Target(name) => (end_where!("target = $3"), name.to_owned()),
-            EndScope::Entitlement(name) => (end_where!("entitlement = $3"), name.to_owned()),
-        };
-        let rows = self.write_returning(query(sql).bind(reason.as_str()).bind(now.micros()).bind(value)).await?;
-        Ok(rows.iter().map(|row| grant(row).map_err(|error| Unreadable::of(row, error))).collect())
-    }
-
-    /// An activation that did not come to be: `activating → revoking`, due at once.
-    pub async fn abandon_activation(
-        &mut self,
-        id: GrantId,
-        epoch: i64,
-        reason: EndReason,
-        error: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute_one(
-            query(
-                "UPDATE grants SET state = 'revoking', end_reason = coalesce(end_reason, $1), last_error = $2, \
-                 revoking_at = $3, due_at = $3, epoch = epoch + 1 WHERE id = $4 AND epoch = $5 AND state = 'activating'",
-            )
-            .bind(reason.as_str())
-            .bind(error)
-            .bind(now.micros())
-            .bind(id.to_string())
-            .bind(epoch),
-        )
-        .await
     }
 
     /// A scheduled grant that will not start: straight to its end, for nothing was opened.
@@ -432,17 +372,4 @@ impl Tx {
         )
         .await
     }
-}
-
-/// Which grants to end.
-#[derive(Debug, Clone, Copy)]
-pub enum EndScope<'a> {
-    /// One.
-    Grant(GrantId),
-    /// All of an identity and of the workloads and agents that it answers for.
-    Holder(IdentityId),
-    /// All on a target.
-    Target(&'a str),
-    /// All of an entitlement.
-    Entitlement(&'a str),
 }

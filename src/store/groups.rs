@@ -1,11 +1,17 @@
 //! Groups and standing memberships. Temporary ones are beside them in `directory`.
 
+use std::collections::BTreeMap;
+
 use sqlx::{any::AnyRow, query};
 
-use super::{Store, StoreError, Tx, identities::Recheck, row::Reader};
+use super::{
+    Store, StoreError, Tx,
+    identities::Recheck,
+    row::{Reader, to_json},
+};
 use crate::domain::{
     id::{GroupId, IdentityId},
-    identity::Group,
+    identity::{Group, TEAM},
     time::Timestamp,
 };
 
@@ -73,6 +79,7 @@ impl Tx {
 
     /// Change name, owner and external id of a group. `version` is the one that was read.
     pub async fn update_group(&mut self, changed: &Group, now: Timestamp) -> Result<(), StoreError> {
+        self.rename_team(changed).await?;
         const SQL: &str = "UPDATE groups SET name = $1, name_key = $2, source_id = $3, external_id = $4, \
                            version = version + 1, updated_at = $5 WHERE id = $6 AND version = $7";
         self.execute_one(
@@ -88,10 +95,26 @@ impl Tx {
         .await
     }
 
+    /// Workloads and agents whose team has another name from now on go with it.
+    async fn rename_team(&mut self, changed: &Group) -> Result<(), StoreError> {
+        const SQL: &str = "SELECT i.id, i.attributes FROM identities i JOIN groups g ON g.name_key = i.team_key \
+                           WHERE g.id = $1 AND g.name_key <> $2";
+        let key = changed.name.to_lowercase();
+        for row in self.read_all(query(SQL).bind(changed.id.to_string()).bind(key.clone())).await? {
+            let r = Reader::new("identities", &row);
+            let mut attributes: BTreeMap<String, String> = r.json("attributes")?;
+            attributes.insert(TEAM.to_owned(), changed.name.clone());
+            let sql = "UPDATE identities SET attributes = $1, team_key = $2, version = version + 1 WHERE id = $3";
+            self.execute_one(query(sql).bind(to_json(&attributes)).bind(key.clone()).bind(r.text("id")?)).await?;
+        }
+        Ok(())
+    }
+
     /// Remove a group with its memberships; its members are decided again. Temporary members lose it too: the grants that
     /// gave it find nothing left to take away.
     pub async fn delete_group(&mut self, id: GroupId, recheck: Recheck) -> Result<(), StoreError> {
         self.recheck_members(id, recheck).await?;
+        self.recheck_team(id, recheck).await?;
         self.execute(query("DELETE FROM memberships WHERE group_id = $1").bind(id.to_string())).await?;
         self.execute_one(query("DELETE FROM groups WHERE id = $1").bind(id.to_string())).await
     }
@@ -102,6 +125,21 @@ impl Tx {
             query(
                 "UPDATE identities SET version = version + 1, recheck = $1, due_at = $2 \
                  WHERE id IN (SELECT identity_id FROM memberships WHERE group_id = $3)",
+            )
+            .bind(recheck.cause.to_string())
+            .bind(recheck.at.micros())
+            .bind(id.to_string()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Workloads and agents of the team that this group is are looked at: it may be gone now.
+    async fn recheck_team(&mut self, id: GroupId, recheck: Recheck) -> Result<(), StoreError> {
+        self.execute(
+            query(
+                "UPDATE identities SET version = version + 1, recheck = $1, due_at = $2 \
+                 WHERE active = 1 AND team_key = (SELECT name_key FROM groups WHERE id = $3)",
             )
             .bind(recheck.cause.to_string())
             .bind(recheck.at.micros())
@@ -162,6 +200,7 @@ impl Tx {
             .await?;
         if removed > 0 {
             self.touch_identity(identity, Some(recheck)).await?;
+            self.recheck_team(group, recheck).await?;
         }
         Ok(removed > 0)
     }

@@ -18,7 +18,7 @@ use crate::domain::{
 macro_rules! identity_columns {
     () => {
         "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
-         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at"
+         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at, i.answer_by"
     };
 }
 pub(super) use identity_columns;
@@ -64,6 +64,7 @@ pub(super) fn identity(row: &AnyRow) -> Result<Identity, StoreError> {
         backup_owner: r.optional_parsed("backup_owner_id")?,
         orphaned_at: r.optional_instant("orphaned_at")?,
         deleted_at: r.optional_instant("deleted_at")?,
+        answer_by: r.optional_instant("answer_by")?,
     })
 }
 
@@ -112,12 +113,20 @@ impl Store {
         Ok(Page::read(&rows, limit, "id", subject))
     }
 
-    /// Workloads and agents that a person answers for.
-    pub async fn owned_by(&self, owner: IdentityId) -> Result<Vec<Identity>, StoreError> {
-        const SQL: &str =
-            concat!("SELECT ", identity_columns!(), " FROM identities i WHERE i.owner_id = $1 ORDER BY i.id");
-        let rows = query(SQL).bind(owner.to_string()).fetch_all(&self.inner.readers).await?;
-        Ok(readable(&rows, identity))
+    /// Workloads and agents that a person answers for, or would if their owner were gone.
+    pub async fn owned_by(&self, owner: IdentityId, now: Timestamp) -> Result<Vec<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM identities i WHERE (i.owner_id = $3 OR i.backup_owner_id = $3) AND i.deleted_at IS NULL ORDER BY i.id"
+        );
+        let rows = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(owner.to_string())
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(readable(&rows, subject))
     }
 
     /// Active members of any of these groups at `now`, at most `limit`.
@@ -165,8 +174,9 @@ impl Tx {
     pub async fn insert_identity(&mut self, new: &Identity, now: Timestamp) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO identities (id, kind, name, name_key, display_name, email, email_key, active, \
                            owner_id, contract_end, attributes, version, source_id, origin, external_id, \
-                           backup_owner_id, due_at, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-                           $11, 1, $12, $13, $14, $15, CASE WHEN $8 = 1 THEN $10 END, $16, $16)";
+                           backup_owner_id, answer_by, team_key, due_at, created_at, updated_at) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, $15, $16, $17, \
+                           $18, $19, $19)";
         self.execute_one(
             query(SQL)
                 .bind(new.id.to_string())
@@ -184,6 +194,9 @@ impl Tx {
                 .bind(new.origin.as_str())
                 .bind(new.external_id.clone())
                 .bind(new.backup_owner.map(|o| o.to_string()))
+                .bind(new.answer_by.map(Timestamp::micros))
+                .bind(new.team())
+                .bind(new.next_due().map(Timestamp::micros))
                 .bind(now.micros()),
         )
         .await
@@ -205,9 +218,9 @@ impl Tx {
         const SQL: &str = "UPDATE identities SET name = $1, name_key = $2, display_name = $3, email = $4, \
                            email_key = $5, active = $6, owner_id = $7, contract_end = $8, attributes = $9, \
                            source_id = $10, origin = $11, external_id = $12, backup_owner_id = $13, orphaned_at = $14, \
-                           deleted_at = $15, recheck = coalesce($16, recheck), \
-                           due_at = CASE WHEN $16 IS NOT NULL OR recheck IS NOT NULL THEN $17 WHEN $6 = 1 THEN $8 END, \
-                           version = version + 1, updated_at = $17 WHERE id = $18 AND version = $19";
+                           deleted_at = $15, answer_by = $16, team_key = $17, recheck = coalesce($18, recheck), \
+                           due_at = CASE WHEN $18 IS NOT NULL OR recheck IS NOT NULL THEN $19 ELSE $20 END, \
+                           version = version + 1, updated_at = $19 WHERE id = $21 AND version = $22";
         let name_key =
             if changed.deleted_at.is_some() { format!("\n{}", changed.id) } else { changed.name.to_lowercase() };
         self.execute_one(
@@ -227,8 +240,11 @@ impl Tx {
                 .bind(changed.backup_owner.map(|o| o.to_string()))
                 .bind(changed.orphaned_at.map(Timestamp::micros))
                 .bind(changed.deleted_at.map(Timestamp::micros))
+                .bind(changed.answer_by.map(Timestamp::micros))
+                .bind(changed.team())
                 .bind(recheck.map(|r| r.cause.to_string()))
                 .bind(now.micros())
+                .bind(changed.next_due().map(Timestamp::micros))
                 .bind(changed.id.to_string())
                 .bind(changed.version),
         )

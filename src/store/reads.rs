@@ -71,13 +71,13 @@ impl Reads {
             grants: SharedRead::new(
                 pool(),
                 &["wanted"],
-                concat!("SELECT v.n, ", grants::columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
+                concat!("SELECT v.n, ", grants::grant_columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
                 |q, k| q.bind(k.to_string()),
             ),
             requests: SharedRead::new(
                 pool(),
                 &["wanted"],
-                concat!("SELECT v.n, ", requests::columns!(), " FROM v JOIN requests r ON r.id = v.wanted"),
+                concat!("SELECT v.n, ", requests::request_columns!(), " FROM v JOIN requests r ON r.id = v.wanted"),
                 |q, k| q.bind(k.to_string()),
             ),
             last_expiry: SharedRead::new(

@@ -12,16 +12,15 @@ use crate::domain::{
     time::{Timestamp, Ttl},
 };
 
-macro_rules! columns {
+macro_rules! request_columns {
     () => {
         "r.id, r.requester_id, r.subject_id, r.entitlements, r.ttl, r.reason, r.ticket, r.emergency, r.start_at, \
          r.state, r.policy_version, r.needs, r.trace, r.lapses_at, r.created_at, r.decided_at, r.correlation_id"
     };
 }
+pub(super) use request_columns;
 
-pub(super) use columns;
-
-fn request(row: &AnyRow) -> Result<Request, StoreError> {
+pub(super) fn request(row: &AnyRow) -> Result<Request, StoreError> {
     let r = Reader::new("requests", row);
     Ok(Request {
         id: r.parsed("id")?,
@@ -94,24 +93,24 @@ impl Store {
     ) -> Result<Page<Request>, StoreError> {
         const ALL: &str = concat!(
             "SELECT ",
-            columns!(),
+            request_columns!(),
             " FROM requests r WHERE r.id < $1 AND ($2 = '' OR r.state = $2) ORDER BY r.id DESC LIMIT $3"
         );
         const ASKED_BY: &str = concat!(
             "SELECT ",
-            columns!(),
+            request_columns!(),
             " FROM requests r WHERE r.requester_id = $4 AND r.id < $1 AND ($2 = '' OR r.state = $2) \
              ORDER BY r.id DESC LIMIT $3"
         );
         const ASKED_FOR: &str = concat!(
             "SELECT ",
-            columns!(),
+            request_columns!(),
             " FROM requests r WHERE r.subject_id = $4 AND r.subject_id <> r.requester_id AND r.id < $1 \
              AND ($2 = '' OR r.state = $2) ORDER BY r.id DESC LIMIT $3"
         );
         const PUT_BEFORE: &str = concat!(
             "SELECT ",
-            columns!(),
+            request_columns!(),
             " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
              AND a.request_id < $1 AND ($2 = '' OR r.state = $2) ORDER BY a.request_id DESC LIMIT $3"
         );
@@ -203,6 +202,13 @@ impl Tx {
             .bind(id.to_string()),
         )
         .await
+    }
+
+    /// A pending request is cancelled; false if somebody decided first.
+    pub async fn cancel_pending(&mut self, id: RequestId, at: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE requests SET state = 'cancelled', decided_at = $1, due_at = NULL \
+                   WHERE id = $2 AND state = 'pending'";
+        Ok(self.execute(query(sql).bind(at.micros()).bind(id.to_string())).await? == 1)
     }
 
     /// A pending request that does not decode lapses all the same: nobody can decide on what nobody can read.

@@ -61,13 +61,17 @@ impl Store {
         rows.first().map(read).transpose()
     }
 
-    /// Was this access token revoked before its expiry?
-    pub async fn access_token_revoked(&self, jti: &str) -> Result<bool, StoreError> {
-        let row = query("SELECT expires_at FROM revoked_tokens WHERE jti = $1")
-            .bind(jti)
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.map(|row| Reader::new("revoked_tokens", &row).integer("expires_at")).transpose().map(|r| r.is_some())
+    /// Was this access token revoked before its expiry, or all that its holder had at the instant when it was issued?
+    pub async fn access_token_revoked(
+        &self,
+        jti: &str,
+        holder: IdentityId,
+        issued_at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT jti AS id FROM revoked_tokens WHERE jti = $1 UNION ALL \
+                           SELECT id FROM identities WHERE id = $2 AND credentials_from > $3 LIMIT 1";
+        let sql = query(SQL).bind(jti).bind(holder.to_string()).bind(issued_at.micros());
+        Ok(sql.fetch_optional(&self.inner.readers).await?.is_some())
     }
 }
 

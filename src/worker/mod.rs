@@ -4,6 +4,7 @@
 
 mod deliver;
 mod housekeeping;
+mod lifecycle;
 mod reap;
 mod schedule;
 
@@ -70,6 +71,7 @@ impl Workers {
         }
         loops.spawn(Arc::clone(&workers).reap_strays());
         loops.spawn(Arc::clone(&workers).deliver_messages());
+        loops.spawn(Arc::clone(&workers).attend_identities());
         loops.spawn(Arc::clone(&workers).lapse_requests());
         loops.spawn(Arc::clone(&workers).seal_log());
         loops.spawn(Arc::clone(&workers).reload_policy());
@@ -87,9 +89,9 @@ impl Workers {
         }
     }
 
-    /// Do once what is due now: start, end, lapse. How many grants were looked at.
+    /// Do once what is due now: start, end, lapse, look at identities. How many grants and identities were looked at.
     pub async fn round(&self) -> Result<usize, BrokerError> {
-        let mut looked_at = 0;
+        let mut looked_at = self.attend_due().await?;
         for target in self.broker.target_ids() {
             looked_at += self.reap_due(&target).await?;
         }

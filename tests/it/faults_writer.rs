@@ -32,6 +32,7 @@ fn event(n: u64) -> Event {
         grant: None,
         target: None,
         correlation: CorrelationId::new(ulid::Ulid::from_parts(n, 2)),
+        cause: None,
         details: serde_json::json!({"n": n}),
     }
 }

@@ -184,6 +184,8 @@ async fn p04_a_secret_is_written_nowhere(db: Db) {
         display_name: None,
         kind: IdentityKind::Workload,
         owner: None,
+        backup_owner: None,
+        team: None,
         groups: Vec::new(),
         secret_ttl: None,
     };

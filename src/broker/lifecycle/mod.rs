@@ -2,18 +2,22 @@
 //! that no surface can forget a consequence.
 //!
 //! Everything here writes into a change under way and has no other effect; after the commit, call
-//! [`Broker::wake`].
+//! [`Broker::wake`]. What need not be in that commit is done right after it by whichever broker comes first: see
+//! [`Broker::attend`].
+
+mod attend;
+mod leaver;
+mod mover;
 
 use serde_json::{Value, json};
 
 use super::{Broker, BrokerError, record::Cause};
 use crate::{
     domain::{
-        grant::EndReason,
         id::IdentityId,
         identity::{Group, Identity},
     },
-    store::{EndScope, Recheck, Tx},
+    store::{Recheck, Tx},
 };
 
 /// What a change of an identity came to.
@@ -32,7 +36,7 @@ pub(crate) enum Change {
 impl Change {
     /// What it comes to that `before` is `after`.
     pub(crate) fn of(before: &Identity, after: &Identity) -> Self {
-        let decided_by = |i: &Identity| (i.name.clone(), i.owner, i.contract_end, i.attributes.clone());
+        let decided_by = |i: &Identity| (i.name.clone(), i.owner, i.contract_end, i.attributes.clone(), i.orphaned_at);
         match (before.active, after.active) {
             (true, false) => Self::Left,
             (false, true) => Self::Returned,
@@ -82,7 +86,8 @@ impl Broker {
         mut details: Value,
     ) -> Result<Change, BrokerError> {
         let change = Change::of(before, after);
-        let recheck = (change == Change::Moved).then_some(cause.recheck());
+        // Looked at again after the commit also when it left: what another change was opening in that very moment.
+        let recheck = matches!(change, Change::Moved | Change::Left).then_some(cause.recheck());
         tx.update_identity(after, recheck, cause.now).await?;
         if let Value::Object(details) = &mut details {
             details.insert("changed".to_owned(), changed(before, after));
@@ -91,15 +96,9 @@ impl Broker {
         event.subject = Some(after.id);
         self.note(tx, event)?;
         if change == Change::Left {
-            self.record_leaver(tx, cause, after.id).await?;
+            self.record_leaver(tx, cause, after).await?;
         }
         Ok(change)
-    }
-
-    async fn record_leaver(&self, tx: &mut Tx, cause: &Cause, id: IdentityId) -> Result<(), BrokerError> {
-        tx.revoke_tokens_of(id, cause.now).await?;
-        self.begin_end(tx, cause, EndScope::Holder(id), EndReason::Offboarded, "deactivated").await?;
-        Ok(())
     }
 
     /// Record that somebody is, or is no longer, a standing member of a group; false if it was so already.
@@ -152,6 +151,7 @@ fn changed(before: &Identity, after: &Identity) -> Value {
         ("source", before.source != after.source),
         ("external_id", before.external_id != after.external_id),
         ("deleted", before.deleted_at != after.deleted_at),
+        ("orphaned", before.orphaned_at != after.orphaned_at),
     ];
     pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }

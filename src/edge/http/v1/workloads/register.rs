@@ -35,6 +35,12 @@ pub struct Registration {
     /// Id or unique name of the accountable person; the caller if missing.
     #[serde(default)]
     owner: Option<String>,
+    /// Id or unique name of the person who is asked if the owner is gone.
+    #[serde(default)]
+    backup_owner: Option<String>,
+    /// Name of the group that it belongs to: it is orphaned when that is gone or empty.
+    #[serde(default)]
+    team: Option<String>,
     /// Standing groups; administrators only.
     #[serde(default)]
     groups: Vec<String>,
@@ -68,6 +74,8 @@ pub async fn handler(
         display_name: body.display_name,
         kind: body.kind,
         owner: body.owner,
+        backup_owner: body.backup_owner,
+        team: body.team,
         groups: body.groups,
         secret_ttl: optional_ttl(body.secret_ttl, "secret_ttl")?,
     };

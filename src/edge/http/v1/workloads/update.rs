@@ -20,9 +20,16 @@ pub struct Change {
     /// Name for people to read.
     #[serde(default)]
     display_name: Option<String>,
-    /// Id or unique name of a new accountable person.
+    /// Id or unique name of a new accountable person. For an orphan this is how it is taken over: by its backup owner,
+    /// who names themselves, or by an administrator. Its secrets end then; `rotate_secret` makes a new one.
     #[serde(default)]
     owner: Option<String>,
+    /// Id or unique name of the person who is asked if the owner is gone.
+    #[serde(default)]
+    backup_owner: Option<String>,
+    /// Name of the group that it belongs to; empty for none.
+    #[serde(default)]
+    team: Option<String>,
     /// False ends everything that it holds.
     #[serde(default)]
     active: Option<bool>,
@@ -33,7 +40,7 @@ pub struct Change {
 
 /// Change a workload or agent
 ///
-/// For its owner and administrators.
+/// For its owner and administrators, and for whoever is asked to answer for an orphan.
 #[utoipa::path(
     patch, path = "/v1/workloads/{id}", tag = "directory", operation_id = "updateWorkload",
     params(("id" = String, Path, description = "Id of the workload, `idn_…`")),
@@ -49,6 +56,8 @@ pub async fn handler(
     let change = WorkloadChange {
         display_name: body.display_name,
         owner: body.owner,
+        backup_owner: body.backup_owner,
+        team: body.team,
         active: body.active,
         rotate_secret: body.rotate_secret,
     };
