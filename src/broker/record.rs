@@ -168,4 +168,10 @@ const WORTH_TELLING: &[&str] = &[
     "orphan.found",
     "lock.created",
     "lock.lifted",
+    "account.not_verified",
+    "account.failed",
+    "task.created",
+    "task.overdue",
+    "source.stopped",
+    "source.conflict",
 ];

@@ -2,6 +2,7 @@
 //!
 //! Never decides anything, never calls a target, never reads the clock.
 
+mod accounts;
 mod audit;
 mod connection;
 mod directory;
@@ -21,6 +22,7 @@ mod sources;
 mod tokens;
 mod writer;
 
+pub use accounts::{AT_ONCE, AccountRow, Facts, Worked};
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use connection::{Backend, Options, Store};
 pub use error::StoreError;
