@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::domain::{catalog::TargetConfig, time::Ttl};
+use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, time::Ttl};
 
 /// What `tidegate serve` reads.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Config {
     /// Targets.
     #[serde(default, rename = "target")]
     pub targets: Vec<TargetConfig>,
+    /// Applications that accounts are kept aligned in.
+    #[serde(default, rename = "application")]
+    pub applications: Vec<ApplicationConfig>,
     /// Where notifications go.
     #[serde(default, rename = "notifier")]
     pub notifiers: Vec<NotifierConfig>,
@@ -153,13 +156,13 @@ impl Config {
                 *secret_file = base.join(&*secret_file);
             }
         }
-        for target in &mut config.targets {
-            for (name, value) in &mut target.settings {
-                if name.ends_with("_file")
-                    && let Some(file) = value.as_str()
-                {
-                    *value = base.join(file).to_string_lossy().into_owned().into();
-                }
+        let settings = config.targets.iter_mut().map(|t| &mut t.settings);
+        let settings = settings.chain(config.applications.iter_mut().map(|a| &mut a.settings));
+        for (name, value) in settings.flatten() {
+            if name.ends_with("_file")
+                && let Some(file) = value.as_str()
+            {
+                *value = base.join(file).to_string_lossy().into_owned().into();
             }
         }
         Ok(config)

@@ -2,9 +2,11 @@
 //!
 //! Layers, each of which sees only those to its left:
 //! `domain ← ports ← policy, store ← broker ← worker, edge ← app ← cli, main`;
-//! `connectors`, `notify` and `keys` see only `ports` and `domain`.
+//! `connectors`, `applications`, `sources`, `notify` and `keys` see only `ports`, `domain` and the clients they speak
+//! through.
 
 pub mod app;
+pub mod applications;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -15,8 +17,10 @@ pub mod failpoint;
 pub mod keys;
 pub mod lifecycle;
 pub mod notify;
+pub mod outbound;
 pub mod policy;
 pub mod ports;
+pub mod scim_client;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

@@ -12,10 +12,14 @@ use anyhow::Context;
 
 use super::custody::Custody;
 use crate::{
-    broker::{Broker, CheckpointSigner, Parts, Settings},
+    applications,
+    broker::{ApplicationParts, Broker, CheckpointSigner, Parts, Settings},
     config::NotifierConfig,
     connectors,
-    domain::{capability::Description, catalog::TargetConfig, checkpoint::VerifierKey, secret::Secret, time::Ttl},
+    domain::{
+        account::ApplicationConfig, capability::Description, catalog::TargetConfig, checkpoint::VerifierKey,
+        secret::Secret, time::Ttl,
+    },
     keys::{FileSigner, KeyFiles, checkpoint_key},
     notify::{
         log::LogNotifier,
@@ -53,6 +57,8 @@ pub struct Setup {
     pub policies: Policies,
     /// Targets.
     pub targets: Vec<TargetConfig>,
+    /// Applications that accounts are kept aligned in.
+    pub applications: Vec<ApplicationConfig>,
     /// Notifiers.
     pub notifiers: Vec<NotifierConfig>,
     /// `iss` of our tokens; also names the audit log.
@@ -171,6 +177,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         }
         targets.push((config, connector));
     }
+    let applications = applications_of(setup.applications, &targets, &setup.clock)?;
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
     let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
@@ -180,6 +187,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         store,
         policy: Arc::new(policy),
         targets,
+        applications,
         clock: setup.clock,
         entropy: setup.entropy,
         signer: Arc::clone(&signer) as _,
@@ -190,6 +198,31 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     let node = format!("{}-{}", std::process::id(), hex::encode(random_tag(&broker)?));
     let workers = Workers { broker: Arc::clone(&broker), notifiers, rhythm: setup.rhythm, node };
     Ok(Composed { broker, workers, signer, custody })
+}
+
+/// What speaks to each application. A target whose server is that of an application lends memberships there.
+fn applications_of(
+    configs: Vec<ApplicationConfig>,
+    targets: &[(TargetConfig, Arc<dyn Connector>)],
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<ApplicationParts>> {
+    let mut parts: Vec<ApplicationParts> = Vec::with_capacity(configs.len());
+    for config in configs {
+        anyhow::ensure!(
+            !parts.iter().any(|other| other.config.id == config.id),
+            "there are two applications of the name `{}`; rename one",
+            config.id
+        );
+        let speaks = applications::build(&config, clock)?;
+        let base = |settings: &serde_json::Map<String, serde_json::Value>| {
+            settings.get("url").and_then(|u| u.as_str()).map(|u| u.trim_end_matches('/').to_owned())
+        };
+        let own = base(&config.settings);
+        let same = |target: &&(TargetConfig, Arc<dyn Connector>)| own.is_some() && base(&target.0.settings) == own;
+        let lends = targets.iter().filter(same).map(|(target, _)| target.id.to_string()).collect();
+        parts.push(ApplicationParts { config, speaks, lends });
+    }
+    Ok(parts)
 }
 
 fn random_tag(broker: &Broker) -> anyhow::Result<[u8; 4]> {

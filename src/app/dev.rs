@@ -132,6 +132,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
 
 fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Setup> {
     let mut targets = seed_targets();
+    let mut applications = Vec::new();
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut settings = Settings { max_live_grants: None, ..Settings::default() };
@@ -139,6 +140,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         let config = Config::read(file)?;
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));
         targets.extend(config.targets);
+        applications = config.applications;
         if config.policies.exists() {
             policies = Policies::Directory(config.policies);
         }
@@ -157,6 +159,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         data_dir: data_dir.to_owned(),
         policies,
         targets,
+        applications,
         notifiers,
         issuer: url.to_owned(),
         settings,

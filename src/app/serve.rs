@@ -42,6 +42,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         data_dir: config.data_dir.clone(),
         policies: Policies::Directory(config.policies.clone()),
         targets: config.targets.clone(),
+        applications: config.applications.clone(),
         notifiers: config.notifiers.clone(),
         issuer: issuer.trim_end_matches('/').to_owned(),
         settings: Settings {

@@ -29,6 +29,7 @@ mod seal;
 mod simulate;
 mod source;
 mod sweep;
+mod sync;
 mod target;
 mod token;
 pub mod view;
@@ -57,6 +58,7 @@ pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use source::SourceCtx;
+pub use sync::{ApplicationParts, Work};
 pub use token::NewToken;
 
 use crate::{
@@ -131,6 +133,8 @@ pub struct Parts {
     pub policy: Arc<PolicyEngine>,
     /// Targets, each with the connector that speaks to it.
     pub targets: Vec<(TargetConfig, Arc<dyn Connector>)>,
+    /// Applications that accounts are kept aligned in.
+    pub applications: Vec<ApplicationParts>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -157,6 +161,7 @@ pub struct Broker {
     pub(crate) store: Store,
     policy: Arc<PolicyEngine>,
     targets: BTreeMap<TargetId, Arc<Target>>,
+    pub(crate) downstreams: sync::Downstreams,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     signer: Arc<dyn Signer>,
@@ -188,7 +193,13 @@ impl Broker {
                 (Arc::clone(&target.config.id), Arc::new(target))
             })
             .collect();
+        let downstreams = parts
+            .applications
+            .into_iter()
+            .map(|a| (Arc::clone(&a.config.id), Arc::new(sync::Downstream::new(a, &parts.clock))))
+            .collect();
         Arc::new(Self {
+            downstreams,
             store: parts.store,
             policy: parts.policy,
             targets,

@@ -187,4 +187,10 @@ const WORTH_TELLING: &[&str] = &[
     "workload.orphaned",
     "source.held",
     "source.collision",
+    "account.not_verified",
+    "account.failed",
+    "task.created",
+    "task.overdue",
+    "source.stopped",
+    "source.conflict",
 ];

@@ -91,6 +91,10 @@ ids! {
     TokenId = "tok";
     /// Where identities come from: an identity provider, an HR feed.
     SourceId = "src";
+    /// Something that somebody is to do by hand in an application.
+    TaskId = "tsk";
+    /// One comparison of an application, or one reading of a source.
+    RunId = "run";
     /// A message waiting in the outbox.
     MessageId = "msg";
     /// One call of the API; every effect of it carries this id.

@@ -2,6 +2,7 @@
 //!
 //! State machines live here as enums; every instant is a [`time::Timestamp`] handed in by the caller.
 
+pub mod account;
 pub mod audit;
 pub mod capability;
 pub mod catalog;

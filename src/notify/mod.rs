@@ -3,7 +3,6 @@
 //! Adapters of [`crate::ports::notifier::Notifier`]. They deliver one message once; when to try again and when to give
 //! up is the outbox's business, so nothing here waits, retries or remembers.
 
-mod guard;
 pub mod log;
 pub mod signing;
 pub mod webhook;

@@ -10,13 +10,13 @@ use http::{StatusCode, header::CONTENT_TYPE};
 use serde_json::json;
 use url::Url;
 
-use super::{
-    guard::{self, Guard},
-    signing::SigningKeys,
-};
-use crate::ports::{
-    clock::Clock,
-    notifier::{Message, Notifier, NotifyError},
+use super::signing::SigningKeys;
+use crate::{
+    outbound::{self, Guard},
+    ports::{
+        clock::Clock,
+        notifier::{Message, Notifier, NotifyError},
+    },
 };
 
 /// A receiver has this long to answer.
@@ -78,7 +78,7 @@ impl WebhookNotifier {
 
     fn with_timeout(settings: Settings, clock: Arc<dyn Clock>, timeout: Duration) -> Result<Self, WebhookError> {
         let name = || settings.name.clone();
-        guard::check(&settings.url, settings.allow_loopback)
+        outbound::check(&settings.url, settings.allow_loopback)
             .map_err(|problem| WebhookError::Url { name: name(), problem })?;
         #[allow(clippy::disallowed_methods, reason = "webhooks need their own resolver, which refuses some addresses")]
         let builder = reqwest::Client::builder();

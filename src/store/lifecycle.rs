@@ -9,7 +9,7 @@ use super::{
     row::{Reader, readable},
 };
 use crate::domain::{
-    id::{CorrelationId, GrantId, IdentityId},
+    id::{CorrelationId, IdentityId},
     identity::IdentityKind,
     request::Request,
     time::Timestamp,

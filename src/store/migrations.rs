@@ -22,6 +22,7 @@ macro_rules! migrations {
             1 "ledger" "0001_ledger.sql",
             2 "directory" "0002_directory.sql",
             4 "lifecycle" "0004_lifecycle.sql",
+            6 "sync" "0006_sync.sql",
         )
     };
 }

@@ -2,6 +2,7 @@
 //!
 //! Never decides anything, never calls a target, never reads the clock.
 
+mod accounts;
 mod audit;
 mod change;
 mod connection;
@@ -27,6 +28,7 @@ mod sources;
 mod tokens;
 mod writer;
 
+pub use accounts::{AT_ONCE, AccountRow, Facts, Worked};
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use change::{Change, DecidedOn, Ended, IdempotencyKey, Left, NewClaim, Opened, Written};
 pub use connection::{Backend, Options, Store};

@@ -7,6 +7,7 @@ mod housekeeping;
 mod lifecycle;
 mod reap;
 mod schedule;
+mod sync;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -70,6 +71,9 @@ impl Workers {
             loops.spawn(Arc::clone(&workers).reap_target(target.to_string()));
         }
         loops.spawn(Arc::clone(&workers).reap_strays());
+        for application in workers.broker.application_ids() {
+            loops.spawn(Arc::clone(&workers).align_application(application.to_string()));
+        }
         loops.spawn(Arc::clone(&workers).deliver_messages());
         loops.spawn(Arc::clone(&workers).attend_identities());
         loops.spawn(Arc::clone(&workers).lapse_requests());
@@ -94,6 +98,9 @@ impl Workers {
         let mut looked_at = self.attend_due().await?;
         for target in self.broker.target_ids() {
             looked_at += self.reap_due(&target).await?;
+        }
+        for application in self.broker.application_ids() {
+            looked_at += self.align_due(&application).await?;
         }
         self.broker.lapse(100).await?;
         Ok(looked_at)

@@ -9,13 +9,17 @@ use std::{
 const MAX_LINES: usize = 600;
 
 /// Every top-level module and what it may import besides itself.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("failpoint", &[]),
     ("telemetry", &["domain", "ports"]),
     ("ports", &["domain", "telemetry"]),
-    ("connectors", &["domain", "ports", "failpoint", "telemetry"]),
-    ("notify", &["domain", "ports", "failpoint", "telemetry"]),
+    ("outbound", &[]),
+    ("scim_client", &["domain", "ports", "outbound", "failpoint", "telemetry"]),
+    ("applications", &["domain", "ports", "scim_client", "failpoint", "telemetry"]),
+    ("sources", &["domain", "ports", "scim_client", "outbound", "failpoint", "telemetry"]),
+    ("connectors", &["domain", "ports", "scim_client", "failpoint", "telemetry"]),
+    ("notify", &["domain", "ports", "outbound", "failpoint", "telemetry"]),
     ("keys", &["domain", "ports", "failpoint", "telemetry"]),
     ("policy", &["domain", "ports", "failpoint", "telemetry"]),
     ("store", &["domain", "ports", "failpoint", "telemetry"]),
@@ -35,6 +39,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "worker",
             "edge",
             "connectors",
+            "applications",
+            "sources",
             "notify",
             "keys",
             "config",
@@ -54,6 +60,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "worker",
             "edge",
             "connectors",
+            "applications",
+            "sources",
             "notify",
             "keys",
             "config",

@@ -25,6 +25,7 @@ mod promises;
 mod promises_later;
 mod servers;
 mod story;
+mod sync_accounts;
 mod verbs_ask;
 mod verbs_decide;
 mod verbs_faults;

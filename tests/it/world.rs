@@ -17,6 +17,7 @@ use tidegate::{
     },
     connectors::faulty::{Faults, Faulty},
     domain::{
+        account::ApplicationConfig,
         catalog::TargetConfig,
         grant::{Grant, GrantState},
         id::{CorrelationId, GrantId, RequestId},
@@ -58,12 +59,19 @@ pub struct Plan {
     pub db: Db,
     pub settings: Settings,
     pub targets: Vec<TargetConfig>,
+    pub applications: Vec<ApplicationConfig>,
     pub policies: Policies,
 }
 
 impl Plan {
     pub fn on(db: Db) -> Self {
-        Self { db, settings: Settings::default(), targets: seed_targets(), policies: Policies::Seed }
+        Self {
+            db,
+            settings: Settings::default(),
+            targets: seed_targets(),
+            applications: Vec::new(),
+            policies: Policies::Seed,
+        }
     }
 
     pub async fn build(self) -> World {
@@ -92,6 +100,7 @@ impl Plan {
             data_dir: data_dir.clone(),
             policies: self.policies,
             targets: self.targets,
+            applications: self.applications,
             notifiers: Vec::new(),
             issuer: "http://127.0.0.1:8420".to_owned(),
             settings: self.settings,

@@ -73,7 +73,8 @@ impl Broker {
         let action = if new.kind.is_non_human() { "workload.registered" } else { "identity.created" };
         let mut event = self.event(cause, action, details)?;
         event.subject = Some(new.id);
-        self.note(tx, event)
+        self.note(tx, event)?;
+        self.record_downstream(tx, cause, new.id).await
     }
 
     /// Record that `before` is to be `after`, with everything that follows from it in the same commit.
@@ -98,6 +99,7 @@ impl Broker {
         if change == Change::Left {
             self.record_leaver(tx, cause, after).await?;
         }
+        self.record_downstream(tx, cause, after.id).await?;
         Ok(change)
     }
 
@@ -120,6 +122,7 @@ impl Broker {
             let mut event = self.event(cause, action, json!({"group": group.name, "group_id": group.id}))?;
             event.subject = Some(identity);
             self.note(tx, event)?;
+            self.record_downstream(tx, cause, identity).await?;
         }
         Ok(changed)
     }

@@ -1,6 +1,6 @@
-//! Where a webhook may not go: to this machine, its link, or a cloud's metadata service.
+//! Where no call of ours that configuration asks for may go: to this machine, its link, or a cloud's metadata service.
 //!
-//! Private networks are allowed, for receivers stand there; what a name resolves to is checked at every connection, so
+//! Private networks are allowed, for receivers and applications stand there; what a name resolves to is checked at every connection, so
 //! that a name cannot be pointed elsewhere after it was configured.
 
 use std::{
@@ -14,8 +14,8 @@ use url::{Host, Url};
 /// AWS instance metadata over IPv6.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// May a webhook be sent to this address?
-pub(super) fn allowed(ip: IpAddr, allow_loopback: bool) -> bool {
+/// May something be sent to this address?
+pub fn allowed(ip: IpAddr, allow_loopback: bool) -> bool {
     let ip = ip.to_canonical();
     if ip.is_loopback() {
         return allow_loopback;
@@ -39,8 +39,8 @@ fn embedded_v4_refused(v6: Ipv6Addr) -> bool {
     }
 }
 
-/// May a webhook be configured with this URL? The text says what is wrong.
-pub(super) fn check(url: &Url, allow_loopback: bool) -> Result<(), &'static str> {
+/// May this URL be configured? The text says what is wrong.
+pub fn check(url: &Url, allow_loopback: bool) -> Result<(), &'static str> {
     let here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -71,9 +71,9 @@ pub(super) fn check(url: &Url, allow_loopback: bool) -> Result<(), &'static str>
 
 /// The system's resolver, without the addresses that are refused.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Guard {
+pub struct Guard {
     /// This machine is allowed.
-    pub(super) allow_loopback: bool,
+    pub allow_loopback: bool,
 }
 
 impl Resolve for Guard {
@@ -83,7 +83,7 @@ impl Resolve for Guard {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let left: Vec<SocketAddr> = found.into_iter().filter(|a| allowed(a.ip(), allow_loopback)).collect();
             if left.is_empty() {
-                return Err(io::Error::other("the name leads to an address that webhooks may not go to").into());
+                return Err(io::Error::other("the name leads to an address that nothing may be sent to").into());
             }
             Ok(Box::new(left.into_iter()) as Addrs)
         })

@@ -1,0 +1,112 @@
+//! Downstream applications: accounts kept aligned with the directory, and the proof that they are.
+//!
+//! A change of an identity marks its accounts due in its own commit; a worker finds out what each should be from the
+//! directory as it is then, brings it there, reads it back, and records what it read. Nothing is queued but "look at
+//! it", so a worker that dies, or comes late, does what is right now and never what was right then.
+
+mod align;
+mod wanted;
+mod work;
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use super::{
+    Broker, BrokerError,
+    bulkhead::{Bulkhead, Purpose},
+    record::Cause,
+};
+use crate::{
+    domain::{
+        account::ApplicationConfig, account::ApplicationId, catalog::TargetConfig, id::IdentityId, time::Timestamp,
+    },
+    ports::{application::Application, clock::Clock, connector::Fault},
+    store::Tx,
+};
+
+pub use work::Work;
+
+/// An application and what speaks to it.
+pub(crate) struct Downstream {
+    pub(crate) config: ApplicationConfig,
+    /// `None`: people keep it by hand.
+    pub(crate) speaks: Option<Arc<dyn Application>>,
+    pub(crate) bulkhead: Bulkhead,
+    /// Targets that give temporary membership in its groups: what they gave is theirs to take away.
+    pub(crate) lends: Vec<String>,
+}
+
+/// All of them, by name.
+pub(crate) type Downstreams = BTreeMap<ApplicationId, Arc<Downstream>>;
+
+/// An application as it is handed to the broker.
+pub struct ApplicationParts {
+    /// Its configuration.
+    pub config: ApplicationConfig,
+    /// What speaks to it; `None` if people keep it by hand.
+    pub speaks: Option<Arc<dyn Application>>,
+    /// Targets that give temporary membership in its groups.
+    pub lends: Vec<String>,
+}
+
+impl Downstream {
+    pub(crate) fn new(parts: ApplicationParts, clock: &Arc<dyn Clock>) -> Self {
+        let limits = TargetConfig {
+            id: Arc::clone(&parts.config.id),
+            kind: parts.config.kind.clone(),
+            concurrency: parts.config.concurrency,
+            timeout_seconds: parts.config.timeout_seconds,
+            settings: serde_json::Map::new(),
+        };
+        Self {
+            config: parts.config,
+            speaks: parts.speaks,
+            bulkhead: Bulkhead::new(&limits, Arc::clone(clock)),
+            lends: parts.lends,
+        }
+    }
+
+    /// One call, under the application's limits.
+    async fn call<T>(&self, purpose: Purpose, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        self.bulkhead.call(purpose, call).await
+    }
+
+    /// Why it is left alone at the moment, if it is.
+    fn held_back(&self) -> Option<String> {
+        let busy = self.speaks.as_ref().and_then(|a| a.busy_until());
+        busy.map(|until| format!("it asked to be left alone until {until}")).or_else(|| self.bulkhead.held_back())
+    }
+
+    /// Longer than any work on one account takes.
+    fn lease(&self, slack: Duration) -> Duration {
+        let calls = 12_u32.saturating_add(u32::try_from(self.config.groups.len()).unwrap_or(1000).saturating_mul(3));
+        self.bulkhead.timeout().saturating_mul(calls).saturating_add(slack)
+    }
+}
+
+impl Broker {
+    pub(crate) fn downstream(&self, id: &str) -> Result<&Arc<Downstream>, BrokerError> {
+        self.downstreams.get(id).ok_or(BrokerError::NotFound("application"))
+    }
+
+    /// Names of the applications.
+    pub fn application_ids(&self) -> Vec<ApplicationId> {
+        self.downstreams.keys().cloned().collect()
+    }
+
+    /// Somebody changed: from the commit of that change on, the accounts are due.
+    pub(crate) async fn record_downstream(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        identity: IdentityId,
+    ) -> Result<(), BrokerError> {
+        for id in self.downstreams.keys() {
+            tx.account_due(id, identity, cause.correlation, cause.now).await?;
+        }
+        Ok(())
+    }
+
+    fn account_lease(&self, app: &Downstream, now: Timestamp) -> Timestamp {
+        now.plus_std(app.lease(self.settings.lease_slack))
+    }
+}
