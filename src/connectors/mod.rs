@@ -3,6 +3,8 @@
 //! Connectors see only `ports` and `domain`. They store nothing: what they need is in a grant's recipe, in the ledger
 //! behind `ports::revocations`, or at the target. How to add one: `docs/adding-a-connector.md`.
 
+mod aws;
+pub mod aws_sts;
 mod call;
 mod copies;
 pub mod directory;
@@ -96,6 +98,7 @@ pub struct Kind {
 
 /// One line a kind, in alphabetical order.
 pub const KINDS: &[Kind] = &[
+    Kind { name: aws_sts::KIND, make: aws_sts::build, sheet: include_str!("aws_sts/sheet.md") },
     Kind { name: directory::KIND, make: directory::build, sheet: include_str!("directory/sheet.md") },
     Kind { name: postgres::KIND, make: build_postgres, sheet: include_str!("postgres/sheet.md") },
     Kind { name: ssh::KIND, make: ssh::build, sheet: include_str!("ssh/sheet.md") },
