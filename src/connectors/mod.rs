@@ -6,6 +6,7 @@
 mod call;
 mod copies;
 pub mod directory;
+pub mod membership;
 pub mod postgres;
 pub mod ssh;
 pub mod token;
@@ -28,6 +29,7 @@ use crate::{
         connector::{BadParameters, Connector},
         directory::Directory,
         entropy::Entropy,
+        holdings::Holdings,
         revocations::Revocations,
         signer::{KeyVault, Signer},
     },
@@ -46,6 +48,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// What the ledger knows of minted credentials.
     pub revocations: Arc<dyn Revocations>,
+    /// What the ledger knows of grants that share a membership.
+    pub holdings: Arc<dyn Holdings>,
     /// SSH certificate authorities.
     pub keys: Arc<dyn KeyVault>,
     /// Where a connector may publish files, in a folder of its kind.
