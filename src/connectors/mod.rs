@@ -8,6 +8,7 @@ pub mod aws_sts;
 mod call;
 mod copies;
 pub mod directory;
+pub mod membership;
 pub mod postgres;
 pub mod sheet;
 pub mod ssh;
@@ -31,6 +32,7 @@ use crate::{
         connector::{BadParameters, Connector},
         directory::Directory,
         entropy::Entropy,
+        holdings::Holdings,
         revocations::Revocations,
         signer::{KeyVault, Signer},
     },
@@ -49,6 +51,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// What the ledger knows of minted credentials.
     pub revocations: Arc<dyn Revocations>,
+    /// What the ledger knows of grants that share a membership.
+    pub holdings: Arc<dyn Holdings>,
     /// SSH certificate authorities.
     pub keys: Arc<dyn KeyVault>,
     /// Where a connector may publish files, in a folder of its kind.

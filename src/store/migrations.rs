@@ -7,15 +7,21 @@ use sqlx::{
 
 use super::Backend;
 
+macro_rules! step {
+    ($directory:literal, $version:literal, $title:literal, $file:literal) => {
+        Migration::new(
+            $version,
+            $title.into(),
+            MigrationType::Simple,
+            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/", $file, ".sql"))),
+            false,
+        )
+    };
+}
+
 macro_rules! migrations {
     ($directory:literal) => {
-        vec![Migration::new(
-            1,
-            "ledger".into(),
-            MigrationType::Simple,
-            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/0001_ledger.sql"))),
-            false,
-        )]
+        vec![step!($directory, 1, "ledger", "0001_ledger"), step!($directory, 8, "shared access", "0008_shared_access")]
     };
 }
 

@@ -7,6 +7,7 @@ mod connection;
 mod directory;
 mod error;
 mod grants;
+mod holdings;
 mod identities;
 mod leases;
 mod locks;
