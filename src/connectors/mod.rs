@@ -4,6 +4,7 @@
 //! behind `ports::revocations`, or at the target. How to add one: `docs/adding-a-connector.md`.
 
 mod aws;
+pub mod aws_iam_group;
 pub mod aws_sts;
 mod call;
 mod copies;
@@ -102,6 +103,7 @@ pub struct Kind {
 
 /// One line a kind, in alphabetical order.
 pub const KINDS: &[Kind] = &[
+    Kind { name: aws_iam_group::KIND, make: aws_iam_group::build, sheet: include_str!("aws_iam_group/sheet.md") },
     Kind { name: aws_sts::KIND, make: aws_sts::build, sheet: include_str!("aws_sts/sheet.md") },
     Kind { name: directory::KIND, make: directory::build, sheet: include_str!("directory/sheet.md") },
     Kind { name: postgres::KIND, make: build_postgres, sheet: include_str!("postgres/sheet.md") },

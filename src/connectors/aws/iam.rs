@@ -70,9 +70,9 @@ impl Account {
         self.list("GetGroup", &[("GroupName", group)], "UserName").await
     }
 
-    /// Is there such a user?
-    pub async fn user_exists(&self, user: &str) -> Result<bool, ApiError> {
-        Ok(found(self.iam("GetUser", &[("UserName", user)], &[]).await)?.is_some())
+    /// Names of the groups that a user is in; `None` if there is no such user.
+    pub async fn groups_of(&self, user: &str) -> Result<Option<Vec<String>>, ApiError> {
+        self.list("ListGroupsForUser", &[("UserName", user)], "GroupName").await
     }
 
     /// Put a user into a group; being in it already is done.

@@ -4,11 +4,13 @@
 
 mod account;
 mod arn;
+mod check;
 mod error;
 mod iam;
 
 pub use self::{
-    account::{Account, Broker},
+    account::{Account, Broker, Caller},
     arn::Arn,
+    check::{finding, judged, look_at_caller},
     error::ApiError,
 };

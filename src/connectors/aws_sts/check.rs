@@ -6,7 +6,7 @@ use super::{
     config::{LONGEST_CHAINED, Settings},
 };
 use crate::{
-    connectors::aws::{Account, ApiError},
+    connectors::aws::{Account, finding, judged, look_at_caller},
     domain::time::Ttl,
     ports::connector::{Fault, Finding},
 };
@@ -18,21 +18,8 @@ const PROBE: &str = "tidegate-check";
 
 pub(super) async fn check(account: &Account, roles: &[Arn], settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let caller = match account.caller().await {
-        Ok(caller) => caller,
-        Err(e) => {
-            let fix = "check `settings.broker` of the target, and that STS can be reached from here";
-            findings.push(finding("the broker is known to AWS", false, e.to_string(), fix.into()));
-            return findings;
-        }
-    };
     let of = roles.first().map(Arn::account).unwrap_or_default();
-    findings.push(finding(
-        "the broker is known to AWS",
-        caller.account == of,
-        format!("{} in account {}", caller.arn, caller.account),
-        format!("give the broker credentials of account {of}: only its own account may write a role's denies"),
-    ));
+    let Some(caller) = look_at_caller(account, of, &mut findings).await else { return findings };
     if caller.is_in_a_role() && !settings.chained {
         findings.push(finding(
             "sessions may last as long as configured",
@@ -89,21 +76,6 @@ async fn look_at(account: &Account, role: &Arn, settings: &Settings) -> Result<V
     Ok(findings)
 }
 
-/// Whatever AWS says after it has looked at the rights is as good as yes.
-fn judged(right: &str, answer: Result<(), ApiError>) -> Result<(bool, String), Fault> {
-    match answer {
-        Err(e) if matches!(e.code.as_str(), "AccessDenied" | "AccessDeniedException") => {
-            Ok((false, format!("{}: {}", e.code, e.message)))
-        }
-        Err(e) if e.code.is_empty() || e.is_busy() || e.is_about_credentials() => Err(e.into()),
-        _ => Ok((true, format!("{right} is allowed"))),
-    }
-}
-
 fn rights(roles: &[Arn]) -> String {
     format!("attach to the broker: {}", super::config::rights(roles))
-}
-
-fn finding(name: &str, ok: bool, detail: String, fix: String) -> Finding {
-    Finding { name: name.to_owned(), ok, detail, fix: (!ok).then_some(fix) }
 }
