@@ -32,8 +32,8 @@ fmt: ## Format the code
 bench: ## Run the benchmarks
 	$(CARGO) bench
 
-generate: ## Regenerate docs/openapi.json, docs/cli.md, policies/matrix.txt; review the diff
-	UPDATE=1 $(CARGO) test --features failpoints --lib -- edge::http::tests cli::reference
+generate: ## Regenerate docs/openapi.json, cli.md, connectors/*.md, policies/matrix.txt; review the diff
+	UPDATE=1 $(CARGO) test --features failpoints --lib -- edge::http::tests cli::reference connectors::sheet
 	$(CARGO) run --quiet --features failpoints -- policy matrix --dir policies > policies/matrix.txt.new
 	mv policies/matrix.txt.new policies/matrix.txt
 

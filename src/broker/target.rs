@@ -35,6 +35,9 @@ impl Broker {
             cuts_sessions: d.cuts_sessions,
             residual_window: d.residual_window_seconds,
             residual_window_text: d.residual_window.clone(),
+            replaces_copies: d.replaces_copies,
+            rights: d.rights.clone(),
+            after_crash: d.after_crash.clone(),
             health: target.bulkhead.held_back().unwrap_or_else(|| "ok".to_owned()),
             entitlements: on_it.map(|e| e.id.to_string()).collect(),
         }

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        capability::RevocationClass,
+        capability::{RevocationClass, Rights},
         decision::{Condition, Reason, Verdict},
         grant::{EndReason, GrantState},
         identity::{IdentityKind, Origin},
@@ -389,6 +389,15 @@ pub struct TargetView {
     pub residual_window: u32,
     /// The same in words.
     pub residual_window_text: String,
+    /// A later claim ends the copy of an earlier one.
+    #[serde(default)]
+    pub replaces_copies: bool,
+    /// What the broker must be allowed to do there.
+    #[serde(default)]
+    pub rights: Rights,
+    /// What a crash of the broker leaves there, and how that is found.
+    #[serde(default)]
+    pub after_crash: String,
     /// `ok`, or why calls are held back at the moment.
     pub health: String,
     /// Entitlements on it.

@@ -11,7 +11,10 @@ use super::{
     text::clean,
     view,
 };
-use crate::broker::view::{CheckView, SweepView, TargetView};
+use crate::{
+    broker::view::{CheckView, SweepView, TargetView},
+    connectors::{Kind, sheet::title},
+};
 
 /// Look at the systems that access is given on
 #[derive(Debug, Args)]
@@ -61,9 +64,12 @@ pub async fn run(args: TargetsArgs, cx: &Cx) -> Done {
         TargetsCommand::Check { target } => check(&target, cx).await,
         TargetsCommand::Sweep { target } => sweep(&target, cx).await,
         TargetsCommand::Kinds => {
-            let kinds = crate::connectors::kinds();
-            let rows: Vec<Value> = kinds.iter().map(|kind| json!({"kind": kind})).collect();
-            cx.ui.show_all(&rows, || kinds.join("\n"))?;
+            let kinds = crate::connectors::KINDS;
+            let about = |kind: &Kind| title(kind.sheet).to_owned();
+            let rows: Vec<Value> = kinds.iter().map(|k| json!({"kind": k.name, "about": about(k)})).collect();
+            cx.ui.show_all(&rows, || {
+                cx.ui.table(&["kind", "about"], kinds.iter().map(|k| vec![k.name.to_owned(), about(k)]).collect())
+            })?;
             Ok(Exit::Ok)
         }
     }

@@ -192,7 +192,7 @@ pub fn identity(i: &IdentityView, ui: &Ui) -> String {
 /// A target in full.
 pub fn target(t: &TargetView) -> String {
     let yes = |b: bool| Some(if b { "yes" } else { "no" }.to_owned());
-    sheet(&[
+    let facts = sheet(&[
         ("target", Some(clean(&t.id))),
         ("kind", Some(clean(&t.kind))),
         ("about", Some(clean(&t.summary))),
@@ -203,8 +203,16 @@ pub fn target(t: &TargetView) -> String {
         ("cuts sessions", yes(t.cuts_sessions)),
         ("residual window", Some(span(u64::from(t.residual_window)))),
         ("in words", Some(clean(&t.residual_window_text))),
+        (
+            "a new claim",
+            Some(if t.replaces_copies { "ends the earlier copy" } else { "leaves earlier copies" }.to_owned()),
+        ),
+        ("after a crash", Some(clean(&t.after_crash))),
         ("entitlements", Some(names(&t.entitlements, ", "))),
-    ])
+        ("rights", Some(clean(&t.rights.needs))),
+    ]);
+    let statements: Vec<String> = t.rights.statements.lines().map(clean).collect();
+    if statements.is_empty() { facts } else { format!("{facts}\n\n{}", statements.join("\n")) }
 }
 
 /// Columns and rows of a list of requests.

@@ -3,10 +3,15 @@
 //! Connectors see only `ports` and `domain`. They store nothing: what they need is in a grant's recipe, in the ledger
 //! behind `ports::revocations`, or at the target. How to add one: `docs/adding-a-connector.md`.
 
+mod aws;
+pub mod aws_iam_group;
+pub mod aws_sts;
 mod call;
 mod copies;
 pub mod directory;
+pub mod membership;
 pub mod postgres;
+pub mod sheet;
 pub mod ssh;
 pub mod token;
 
@@ -28,6 +33,7 @@ use crate::{
         connector::{BadParameters, Connector},
         directory::Directory,
         entropy::Entropy,
+        holdings::Holdings,
         revocations::Revocations,
         signer::{KeyVault, Signer},
     },
@@ -46,6 +52,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// What the ledger knows of minted credentials.
     pub revocations: Arc<dyn Revocations>,
+    /// What the ledger knows of grants that share a membership.
+    pub holdings: Arc<dyn Holdings>,
     /// SSH certificate authorities.
     pub keys: Arc<dyn KeyVault>,
     /// Where a connector may publish files, in a folder of its kind.
@@ -84,12 +92,23 @@ impl BuildError {
 
 type Maker = fn(&TargetConfig, &Parts) -> Result<Arc<dyn Connector>, BuildError>;
 
-/// One line a kind.
-const REGISTRY: &[(&str, Maker)] = &[
-    (directory::KIND, directory::build),
-    (postgres::KIND, build_postgres),
-    (ssh::KIND, ssh::build),
-    (token::KIND, token::build),
+/// A kind of target that there is a connector for.
+pub struct Kind {
+    /// As in configuration.
+    pub name: &'static str,
+    /// The sheet's prose; see [`sheet`].
+    pub sheet: &'static str,
+    make: Maker,
+}
+
+/// One line a kind, in alphabetical order.
+pub const KINDS: &[Kind] = &[
+    Kind { name: aws_iam_group::KIND, make: aws_iam_group::build, sheet: include_str!("aws_iam_group/sheet.md") },
+    Kind { name: aws_sts::KIND, make: aws_sts::build, sheet: include_str!("aws_sts/sheet.md") },
+    Kind { name: directory::KIND, make: directory::build, sheet: include_str!("directory/sheet.md") },
+    Kind { name: postgres::KIND, make: build_postgres, sheet: include_str!("postgres/sheet.md") },
+    Kind { name: ssh::KIND, make: ssh::build, sheet: include_str!("ssh/sheet.md") },
+    Kind { name: token::KIND, make: token::build, sheet: include_str!("token/sheet.md") },
 ];
 
 fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
@@ -101,13 +120,13 @@ fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connec
 
 /// The names of all kinds of target.
 pub fn kinds() -> Vec<&'static str> {
-    REGISTRY.iter().map(|(kind, _)| *kind).collect()
+    KINDS.iter().map(|kind| kind.name).collect()
 }
 
 /// The connector for a target of the configuration.
 pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
-    match REGISTRY.iter().find(|(kind, _)| *kind == config.kind) {
-        Some((_, make)) => make(config, parts),
+    match KINDS.iter().find(|kind| kind.name == config.kind) {
+        Some(kind) => (kind.make)(config, parts),
         None => Err(BuildError::Kind { target: config.id.to_string(), kind: config.kind.clone() }),
     }
 }

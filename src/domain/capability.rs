@@ -42,10 +42,40 @@ pub struct Description {
     pub cuts_sessions: bool,
     /// A claim returns a secret.
     pub mints_secrets: bool,
+    /// A later claim ends the copy of an earlier one. Where it does not, the catalog allows one claim unless it says
+    /// another number.
+    pub replaces_copies: bool,
     /// Seconds for which a copy of the access may still work after revocation.
     pub residual_window_seconds: u32,
     /// The residual window in words, for the sheet and for approvers.
     pub residual_window: String,
     /// Seconds after `not_after` within which the end is enforced with broker and target up (X of promise P1).
     pub enforcement_seconds: u32,
+    /// What the broker must be allowed to do at the target.
+    pub rights: Rights,
+    /// What a crash of the broker leaves at the target, and how that is found, in words.
+    pub after_crash: String,
+}
+
+/// The least that the broker must be allowed to do at a target, to copy and run there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Rights {
+    /// In words; what is not a statement.
+    pub needs: String,
+    /// What the statements are written in: `json` (a policy), `sql`, `ldif`, `hcl`, `text`; empty if there are none.
+    pub language: String,
+    /// The statements, for this very target as it is configured.
+    pub statements: String,
+}
+
+impl Rights {
+    /// Nothing to run at the target.
+    pub fn none(needs: impl Into<String>) -> Self {
+        Self { needs: needs.into(), ..Self::default() }
+    }
+
+    /// Statements of that language.
+    pub fn statements(needs: impl Into<String>, language: &str, statements: impl Into<String>) -> Self {
+        Self { needs: needs.into(), language: language.to_owned(), statements: statements.into() }
+    }
 }

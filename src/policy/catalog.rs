@@ -12,7 +12,7 @@ use super::{
     targets::TargetDirectory,
 };
 use crate::domain::{
-    capability::{Description, RevocationClass},
+    capability::Description,
     catalog::{Catalog, Entitlement},
     time::Ttl,
 };
@@ -112,7 +112,7 @@ impl Reader<'_> {
             self.problem(line.id.span(), format!("a second entitlement `{id}`"), "give each entitlement its own id");
             return;
         }
-        let expiry_only = description.as_ref().is_some_and(|d| d.revocation_class == RevocationClass::ExpiryOnly);
+        let copies_pile_up = description.as_ref().is_some_and(|d| d.mints_secrets && !d.replaces_copies);
         let target: Arc<str> = line.target.as_ref().as_str().into();
         if let Some(description) = description {
             self.descriptions.insert(Arc::clone(&target), description);
@@ -128,8 +128,8 @@ impl Reader<'_> {
             sensitivity: line.sensitivity.into_inner(),
             approvers: line.approvers.into_iter().map(Spanned::into_inner).collect(),
             allow_no_backstop: line.allow_no_backstop,
-            // Where a copy cannot be ended, one claim is the bound unless the catalog says another.
-            max_claims: line.max_claims.map(Spanned::into_inner).or(expiry_only.then_some(1)),
+            // Where a later claim does not end the earlier copy, one is the bound unless the catalog says another.
+            max_claims: line.max_claims.map(Spanned::into_inner).or(copies_pile_up.then_some(1)),
             approval_timeout: line.approval_timeout.map_or(DEFAULT_APPROVAL_TIMEOUT, Spanned::into_inner),
             labels: line.labels,
         };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::Value;
 
 use crate::{
-    domain::capability::{Description, RevocationClass},
+    domain::capability::{Description, RevocationClass, Rights},
     ports::connector::BadParameters,
 };
 
@@ -79,8 +79,11 @@ fn described(kind: &str, native_expiry: bool) -> Description {
         read_back: true,
         cuts_sessions: true,
         mints_secrets: true,
+        replaces_copies: true,
         residual_window_seconds: 0,
         residual_window: String::new(),
         enforcement_seconds: 5,
+        rights: Rights::default(),
+        after_crash: String::new(),
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{
         audit::Event,
-        grant::{Grant, GrantState},
+        grant::{Grant, GrantState, Recipe},
         id::{GrantId, IdentityId, RequestId},
         request::{Request, RequestState},
         time::Timestamp,
@@ -215,13 +215,13 @@ rows_sql!(
 rows_sql!(APPROVERS, 2, "INSERT INTO request_approvers (group_name, request_id) VALUES ", "");
 rows_sql!(
     GRANTS,
-    17,
+    18,
     "WITH v (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
-     max_claims, due_at, epoch, correlation_id, created_at, requester) AS (VALUES ",
+     max_claims, due_at, epoch, correlation_id, created_at, requester, shared_key) AS (VALUES ",
     ") INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, \
-     recipe, max_claims, due_at, epoch, correlation_id, created_at, attempts, claims) \
+     recipe, max_claims, due_at, epoch, correlation_id, created_at, shared_key, attempts, claims) \
      SELECT id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
-     max_claims, due_at, epoch, correlation_id, created_at, 0, 0 FROM v \
+     max_claims, due_at, epoch, correlation_id, created_at, shared_key, 0, 0 FROM v \
      WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
      (kind = 'identity' AND (value = v.holder_id OR value = v.requester \
      OR value = (SELECT owner_id FROM identities WHERE id = v.holder_id))) \
@@ -331,6 +331,7 @@ fn bind_grant(query: Bound, g: &Grant, requester: IdentityId) -> Bound {
         .bind(g.correlation.to_string())
         .bind(g.created_at.micros())
         .bind(requester.to_string())
+        .bind(g.recipe.as_ref().and_then(Recipe::shared).map(|shared| shared.key))
 }
 
 /// Whom a pending request is put before.

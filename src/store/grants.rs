@@ -234,14 +234,15 @@ impl Tx {
     ) -> Result<(), StoreError> {
         self.execute_one(
             query(
-                "UPDATE grants SET state = 'activating', recipe = $1, not_after = $2, due_at = $3 \
+                "UPDATE grants SET state = 'activating', recipe = $1, not_after = $2, due_at = $3, shared_key = $6 \
                  WHERE id = $4 AND epoch = $5 AND state = 'scheduled' AND end_reason IS NULL",
             )
             .bind(to_json(recipe))
             .bind(not_after.micros())
             .bind(lease_until.micros())
             .bind(id.to_string())
-            .bind(epoch),
+            .bind(epoch)
+            .bind(recipe.shared().map(|shared| shared.key)),
         )
         .await
     }

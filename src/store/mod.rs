@@ -11,6 +11,7 @@ mod ending;
 mod error;
 mod grants;
 mod groups;
+mod holdings;
 mod identities;
 mod leases;
 mod lifecycle;

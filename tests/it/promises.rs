@@ -9,7 +9,7 @@ use tidegate::{
     },
     connectors::faulty::{Behaviour, Call},
     domain::{
-        capability::{Description, RevocationClass},
+        capability::{Description, RevocationClass, Rights},
         grant::GrantState,
         identity::IdentityKind,
         request::RequestState,
@@ -82,9 +82,12 @@ impl TargetDirectory for NoBackstop {
             read_back: true,
             cuts_sessions: true,
             mints_secrets: false,
+            replaces_copies: false,
             residual_window_seconds: 0,
             residual_window: String::new(),
             enforcement_seconds: 5,
+            rights: Rights::default(),
+            after_crash: String::new(),
         })
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
-        capability::{Description, RevocationClass},
+        capability::{Description, RevocationClass, Rights},
         catalog::TargetConfig,
         grant::{Claim, Intent, Recipe, object_name},
         id::IdentityId,
@@ -118,11 +118,17 @@ impl Connector for TemporaryMembership {
             read_back: true,
             cuts_sessions: false,
             mints_secrets: false,
+            replaces_copies: false,
             residual_window_seconds: 0,
             residual_window: "Decisions after the end do not see the membership. A system that copied the group \
                               elsewhere keeps it until it synchronises."
                 .into(),
             enforcement_seconds: 5,
+            rights: Rights::none("None: the directory is Tidegate's own. The group must exist."),
+            after_crash:
+                "A row whose grant was not recorded as active is listed by the sweep, for every row bears its \
+                          grant, and removed; until then it ends by its own expiry."
+                    .into(),
         }
     }
 

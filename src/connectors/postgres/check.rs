@@ -1,7 +1,7 @@
 //! Is the server there, and are the broker's rights enough? Every finding that is not as it should be comes with the
 //! statement to copy. Changes nothing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use sqlx::{Row, postgres::PgRow};
 
@@ -10,7 +10,10 @@ use super::{
     config::{Settings, Tls, ident, literal},
     role::unreadable,
 };
-use crate::ports::connector::{Fault, Finding};
+use crate::{
+    domain::capability::Rights,
+    ports::connector::{Fault, Finding},
+};
 
 /// The broker's own login, as the server sees it.
 struct Me {
@@ -211,6 +214,31 @@ async fn look_at_heir(
         "create a role of its own for left-over objects (NOLOGIN, no rights) and name it in `reassign_to`".into(),
     ));
     Ok(())
+}
+
+/// The statements that prepare a server, for these settings and the roles that the catalog names.
+pub(super) fn rights(settings: &Settings, roles: &BTreeSet<String>) -> Rights {
+    let user = ident(&settings.user);
+    let mut sql = format!(
+        "CREATE ROLE {user} LOGIN CREATEROLE PASSWORD '…';\n\
+         GRANT pg_signal_backend, pg_read_all_stats TO {user};\n"
+    );
+    let example = BTreeSet::from(["app_rw".to_owned()]);
+    for role in (if roles.is_empty() { &example } else { roles }).iter().map(|role| ident(role)) {
+        let _ = write!(
+            sql,
+            "\nCREATE ROLE {role} NOLOGIN;  -- and give it the rights that its members are to have\n\
+             GRANT {role} TO {user} WITH ADMIN OPTION;  -- needed since PostgreSQL 16\n"
+        );
+    }
+    if let Some(heir) = settings.reassign_to.as_deref().map(ident) {
+        let _ = write!(
+            sql,
+            "\nCREATE ROLE {heir} NOLOGIN;\nGRANT {heir} TO {user};\n\
+             GRANT CREATE ON SCHEMA public TO {heir};  -- functions and types cannot change hands without it\n"
+        );
+    }
+    Rights::statements("No superuser. Run this once, on the primary:", "sql", sql)
 }
 
 /// The only sure way to know whether the broker is let in is to go there.

@@ -55,6 +55,11 @@ impl Postgres {
         Ok(Self { client: Client::new(&settings), settings, entropy, roles: Mutex::default() })
     }
 
+    /// Fixed roles that the catalog was seen to name.
+    fn roles(&self) -> BTreeSet<String> {
+        self.roles.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+
     fn parameters(&self, parameters: &serde_json::Value) -> Result<Parameters, Fault> {
         Parameters::read(parameters, &self.settings).map_err(|e| Fault::Refused(e.0))
     }
@@ -71,12 +76,20 @@ impl Connector for Postgres {
             read_back: true,
             cuts_sessions: true,
             mints_secrets: true,
+            replaces_copies: true,
             residual_window_seconds: 0,
             residual_window: "None: open sessions are cut before the grant counts as ended. Without the broker, the \
                               server itself refuses the password after the end (VALID UNTIL, password login only), \
                               and sessions that are open then stay until the broker is back."
                 .into(),
             enforcement_seconds: 5,
+            rights: check::rights(&self.settings, &self.roles()),
+            after_crash:
+                "A role without login, or with one and a password that nobody has, under the grant's name and \
+                          with its comment, and with `VALID UNTIL`. It is revoked by its name; the sweep lists every \
+                          role that bears our comment. A crash while ending leaves a role without login between two \
+                          steps, each of which may be repeated."
+                    .into(),
         }
     }
 
@@ -89,8 +102,7 @@ impl Connector for Postgres {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        let roles = self.roles.lock().map(|seen| seen.clone()).unwrap_or_default();
-        check::check(&self.client, &self.settings, &roles).await
+        check::check(&self.client, &self.settings, &self.roles()).await
     }
 
     async fn prepare(&self, wish: &Wish) -> Result<Recipe, Fault> {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     domain::{
-        capability::{Description, RevocationClass},
+        capability::{Description, RevocationClass, Rights},
         catalog::TargetConfig,
         grant::{Claim, Intent, Recipe, object_name},
         secret::Minted,
@@ -145,9 +145,17 @@ impl Connector for Ssh {
             read_back: true,
             cuts_sessions: false,
             mints_secrets: true,
+            replaces_copies: true,
             residual_window_seconds: fetch,
             residual_window: format!("{heard} Sessions that are open go on."),
             enforcement_seconds: SKEW_SECONDS,
+            rights: Rights::none(
+                "None on the hosts. The broker must be allowed to write in the directory of the revocation list.",
+            ),
+            after_crash: "A serial in the ledger without a certificate, which is harmless. A certificate without a \
+                          serial cannot exist. There is nothing on the hosts to sweep; the sweep sets a lost or stale \
+                          list right."
+                .into(),
         }
     }
 

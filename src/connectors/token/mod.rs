@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{
-        capability::{Description, RevocationClass},
+        capability::{Description, RevocationClass, Rights},
         catalog::TargetConfig,
         grant::{Claim, Intent, Recipe, object_name},
         secret::Minted,
@@ -129,9 +129,14 @@ impl Connector for Token {
             read_back: true,
             cuts_sessions: false,
             mints_secrets: true,
+            replaces_copies: class != RevocationClass::ExpiryOnly,
             residual_window_seconds: residual,
             residual_window: words,
             enforcement_seconds: SKEW_SECONDS,
+            rights: Rights::none("None: nothing is made at the API."),
+            after_crash: "A claim is recorded before it is signed, and signing leaves nothing behind. If the broker \
+                          dies between the two, the record is of a token that nobody has. There is nothing to sweep."
+                .into(),
         }
     }
 

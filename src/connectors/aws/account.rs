@@ -1,0 +1,280 @@
+//! How the broker comes into AWS, and one call with its retries.
+//!
+//! Credentials are AWS's own affair: a credentials file, or whatever the default chain of the SDK finds (environment,
+//! web identity, container, instance). They are held by the SDK and are read again as soon as AWS refuses them.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, retry::RetryConfig};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_sts::operation::assume_role::{AssumeRoleOutput, builders::AssumeRoleFluentBuilder};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use tokio::sync::{Mutex, OnceCell};
+use url::Url;
+
+use super::ApiError;
+use crate::{
+    connectors::{Parts, call::limit},
+    domain::catalog::TargetConfig,
+    ports::{clock::Clock, connector::Fault, entropy::Entropy},
+};
+
+/// Tries of one call that AWS is too busy for.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(80);
+
+/// How the broker itself comes in: `[target.settings.broker]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// A shared credentials file of AWS; the SDK's default chain without it.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    /// Profile in that file.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Region whose STS is asked; the environment's without it.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Another endpoint for STS and IAM: `https`, or `http` on this machine.
+    #[serde(default)]
+    pub endpoint_url: Option<Url>,
+}
+
+impl Broker {
+    /// Read and check; the text names the field.
+    pub fn checked(&self) -> Result<(), String> {
+        if self.profile.is_some() && self.credentials_file.is_none() {
+            return Err("settings.broker: `profile` needs `credentials_file`".into());
+        }
+        if let Some(url) = &self.endpoint_url {
+            let here = url.host_str().is_some_and(|h| matches!(h, "127.0.0.1" | "[::1]" | "localhost"));
+            if url.scheme() != "https" && !(url.scheme() == "http" && here) {
+                return Err("settings.broker: `endpoint_url` must be https, or http on this machine".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who the broker is, as AWS sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `arn:aws:iam::…:user/…`, `arn:aws:sts::…:assumed-role/…`.
+    pub arn: String,
+    /// Twelve digits.
+    pub account: String,
+}
+
+impl Caller {
+    /// Is the broker in a role itself? A role that it assumes then is chained, and lasts an hour at most.
+    pub fn is_in_a_role(&self) -> bool {
+        self.arn.contains(":assumed-role/")
+    }
+}
+
+/// One AWS account (STS and IAM) as the broker comes into it.
+pub struct Account {
+    broker: Broker,
+    partition: String,
+    limit: Duration,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pub(super) http: reqwest::Client,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// What lasts as long as one set of credentials.
+pub struct Session {
+    config: SdkConfig,
+    sts: aws_sdk_sts::Client,
+    caller: OnceCell<Caller>,
+}
+
+/// The broker's clock, for signatures.
+struct BrokerTime(Arc<dyn Clock>);
+
+impl fmt::Debug for BrokerTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrokerTime")
+    }
+}
+
+impl TimeSource for BrokerTime {
+    fn now(&self) -> SystemTime {
+        let micros = u64::try_from(self.0.now().micros()).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+    }
+}
+
+impl Account {
+    /// From configuration. Calls nobody yet.
+    pub fn new(broker: &Broker, partition: &str, config: &TargetConfig, parts: &Parts) -> Result<Self, String> {
+        broker.checked()?;
+        let limit = limit(config);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the connector's own client: with time-outs and without redirects"
+        )]
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(limit)
+            .timeout(limit)
+            .build()
+            .map_err(|e| format!("no HTTP client: {e}"))?;
+        Ok(Self {
+            broker: broker.clone(),
+            partition: partition.to_owned(),
+            limit,
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            http,
+            session: Mutex::default(),
+        })
+    }
+
+    /// Who the broker is; asked once for each set of credentials.
+    pub async fn caller(&self) -> Result<Caller, Fault> {
+        let asked = self.call("STS", |session| {
+            Box::pin(async move {
+                let ask = || async {
+                    let said = session.sts.get_caller_identity().send().await.map_err(|e| ApiError::of_sdk(&e))?;
+                    let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
+                    Ok(Caller { arn: text(said.arn()), account: text(said.account()) })
+                };
+                session.caller.get_or_try_init(ask).await.cloned()
+            })
+        });
+        Ok(asked.await?)
+    }
+
+    /// Assume a role.
+    pub async fn assume_role(
+        &self,
+        with: impl Fn(AssumeRoleFluentBuilder) -> AssumeRoleFluentBuilder + Sync + Send,
+    ) -> Result<AssumeRoleOutput, ApiError> {
+        let call = |session: Arc<Session>| -> BoxFuture<'_, Result<AssumeRoleOutput, ApiError>> {
+            let call = with(session.sts.assume_role());
+            Box::pin(async move { call.send().await.map_err(|e| ApiError::of_sdk(&e)) })
+        };
+        self.call("STS", call).await
+    }
+
+    /// One call: again if AWS is busy, and once with fresh credentials if it refuses those that we have.
+    pub(super) async fn call<'a, T: Send>(
+        &'a self,
+        what: &str,
+        call: impl Fn(Arc<Session>) -> BoxFuture<'a, Result<T, ApiError>> + Send + Sync,
+    ) -> Result<T, ApiError> {
+        let tries = async {
+            let mut renewed = false;
+            let mut tried = 0;
+            loop {
+                let session = self.session().await;
+                match call(Arc::clone(&session)).await {
+                    Err(e) if e.is_about_credentials() && !renewed => {
+                        renewed = true;
+                        self.forget(&session).await;
+                    }
+                    Err(e) if e.is_busy() && tried < TRIES => {
+                        tried += 1;
+                        tokio::time::sleep(self.pause(tried)).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        match tokio::time::timeout(self.limit, tries).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ApiError::unreachable(format!("{what} did not answer within {} s", self.limit.as_secs()))),
+        }
+    }
+
+    /// Up to twice as long each time, at random, so that many do not come back together.
+    fn pause(&self, tried: u32) -> Duration {
+        let mut random = [0_u8; 1];
+        // Without randomness the pause is only less even.
+        let _ = self.entropy.fill(&mut random);
+        PAUSE.saturating_mul(1 << tried.min(5)).mul_f64(0.25 + f64::from(random[0]) / 340.0)
+    }
+
+    async fn forget(&self, old: &Arc<Session>) {
+        let mut session = self.session.lock().await;
+        if session.as_ref().is_some_and(|now| Arc::ptr_eq(now, old)) {
+            *session = None;
+        }
+    }
+
+    async fn session(&self) -> Arc<Session> {
+        let mut session = self.session.lock().await;
+        if let Some(session) = session.as_ref() {
+            return Arc::clone(session);
+        }
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .time_source(SharedTimeSource::new(BrokerTime(Arc::clone(&self.clock))))
+            // The tries are counted in one place, for STS and IAM alike.
+            .retry_config(RetryConfig::disabled());
+        if let Some(file) = &self.broker.credentials_file {
+            let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file).build();
+            let mut provider = ProfileFileCredentialsProvider::builder().profile_files(files);
+            if let Some(profile) = &self.broker.profile {
+                provider = provider.profile_name(profile);
+            }
+            loader = loader.credentials_provider(provider.build());
+        }
+        if let Some(region) = &self.broker.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(url) = &self.broker.endpoint_url {
+            loader = loader.endpoint_url(url.as_str());
+        }
+        let config = loader.load().await;
+        let made = Arc::new(Session { sts: aws_sdk_sts::Client::new(&config), config, caller: OnceCell::new() });
+        *session = Some(Arc::clone(&made));
+        made
+    }
+
+    /// Where IAM is, and the region that its signatures name.
+    pub(super) fn iam_endpoint(&self) -> (String, &'static str) {
+        let (url, region) = match self.partition.as_str() {
+            "aws-cn" => ("https://iam.cn-north-1.amazonaws.com.cn/", "cn-north-1"),
+            "aws-us-gov" => ("https://iam.us-gov.amazonaws.com/", "us-gov-west-1"),
+            _ => ("https://iam.amazonaws.com/", "us-east-1"),
+        };
+        (self.broker.endpoint_url.as_ref().map_or_else(|| url.to_owned(), ToString::to_string), region)
+    }
+
+    pub(super) fn time(&self) -> SystemTime {
+        BrokerTime(Arc::clone(&self.clock)).now()
+    }
+}
+
+impl Session {
+    /// The credentials of now.
+    pub(super) async fn credentials(&self) -> Result<Credentials, ApiError> {
+        let none = || ApiError::unreachable("the broker has no AWS credentials: see `settings.broker`");
+        let provider = self.config.credentials_provider().ok_or_else(none)?;
+        // The SDK's own calls go through its cache; this is its provider, which caches where that is of use.
+        provider.provide_credentials().await.map_err(|e| {
+            let mut cause: &dyn std::error::Error = &e;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            ApiError::unreachable(format!("the broker's AWS credentials cannot be had: {cause}"))
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! The operations of IAM that the connectors need (API version 2010-05-08): a signed form, an answer in XML.
+//!
+//! `docs/adr/0010-iam-by-hand.md` says why this is not the SDK's client.
+
+use std::sync::Arc;
+
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use aws_smithy_xml::decode::{Document, try_data};
+use url::form_urlencoded;
+
+use super::{Account, ApiError, account::Session};
+
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 4 << 20;
+/// Entries of a list that one answer holds.
+const PAGE: &str = "200";
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
+/// What matters of a role.
+pub struct RoleFacts {
+    /// Longest session in seconds.
+    pub max_session: u32,
+}
+
+type Fields = Vec<(String, String)>;
+
+impl Account {
+    /// A role; `None` if there is none of that name.
+    pub async fn role(&self, name: &str) -> Result<Option<RoleFacts>, ApiError> {
+        let asked = self.iam("GetRole", &[("RoleName", name)], &["MaxSessionDuration"]).await;
+        let Some(fields) = found(asked)? else { return Ok(None) };
+        let max_session = one(&fields, "MaxSessionDuration").and_then(|n| n.parse().ok()).unwrap_or(3600);
+        Ok(Some(RoleFacts { max_session }))
+    }
+
+    /// The text of an inline policy of a role; `None` if role or policy are not there.
+    pub async fn role_policy(&self, role: &str, policy: &str) -> Result<Option<String>, ApiError> {
+        let arguments = [("RoleName", role), ("PolicyName", policy)];
+        let Some(fields) = found(self.iam("GetRolePolicy", &arguments, &["PolicyDocument"]).await)? else {
+            return Ok(None);
+        };
+        let encoded = one(&fields, "PolicyDocument").unwrap_or_default();
+        // Percent-encoded (RFC 3986), where a plus is a plus.
+        let form = format!("d={}", encoded.replace('+', "%2B"));
+        Ok(form_urlencoded::parse(form.as_bytes()).next().map(|(_, text)| text.into_owned()))
+    }
+
+    /// Write an inline policy of a role, in place of one of that name.
+    pub async fn put_role_policy(&self, role: &str, policy: &str, document: &str) -> Result<(), ApiError> {
+        let arguments = [("RoleName", role), ("PolicyName", policy), ("PolicyDocument", document)];
+        self.iam("PutRolePolicy", &arguments, &[]).await.map(drop)
+    }
+
+    /// Delete an inline policy of a role; none there is done.
+    pub async fn delete_role_policy(&self, role: &str, policy: &str) -> Result<(), ApiError> {
+        let arguments = [("RoleName", role), ("PolicyName", policy)];
+        found(self.iam("DeleteRolePolicy", &arguments, &[]).await).map(drop)
+    }
+
+    /// Names of the inline policies of a role; `None` if there is no such role.
+    pub async fn role_policies(&self, role: &str) -> Result<Option<Vec<String>>, ApiError> {
+        self.list("ListRolePolicies", &[("RoleName", role)], "member").await
+    }
+
+    /// Names of the users in a group; `None` if there is no such group.
+    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, ApiError> {
+        self.list("GetGroup", &[("GroupName", group)], "UserName").await
+    }
+
+    /// Names of the groups that a user is in; `None` if there is no such user.
+    pub async fn groups_of(&self, user: &str) -> Result<Option<Vec<String>>, ApiError> {
+        self.list("ListGroupsForUser", &[("UserName", user)], "GroupName").await
+    }
+
+    /// Put a user into a group; being in it already is done.
+    pub async fn add_to_group(&self, group: &str, user: &str) -> Result<(), ApiError> {
+        self.iam("AddUserToGroup", &[("GroupName", group), ("UserName", user)], &[]).await.map(drop)
+    }
+
+    /// Take a user out of a group; not being in it is done.
+    pub async fn remove_from_group(&self, group: &str, user: &str) -> Result<(), ApiError> {
+        found(self.iam("RemoveUserFromGroup", &[("GroupName", group), ("UserName", user)], &[]).await).map(drop)
+    }
+
+    /// The whole of a list that comes in pages.
+    async fn list(
+        &self,
+        action: &str,
+        arguments: &[(&str, &str)],
+        field: &str,
+    ) -> Result<Option<Vec<String>>, ApiError> {
+        let (mut all, mut marker) = (Vec::new(), None::<String>);
+        loop {
+            let mut arguments = arguments.to_vec();
+            arguments.push(("MaxItems", PAGE));
+            arguments.extend(marker.as_deref().map(|m| ("Marker", m)));
+            let asked = self.iam(action, &arguments, &[field, "IsTruncated", "Marker"]).await;
+            let Some(fields) = found(asked)? else { return Ok(None) };
+            all.extend(fields.iter().filter(|(name, _)| name == field).map(|(_, value)| value.clone()));
+            let next = one(&fields, "Marker").map(str::to_owned).filter(|m| !m.is_empty());
+            if one(&fields, "IsTruncated") != Some("true") || next.is_none() || next == marker {
+                return Ok(Some(all));
+            }
+            marker = next;
+        }
+    }
+
+    /// Call an operation; the text of the wanted elements of its answer, in their order.
+    async fn iam(&self, action: &str, arguments: &[(&str, &str)], wanted: &[&str]) -> Result<Fields, ApiError> {
+        let body = form(action, arguments);
+        let answer = self.call("IAM", |session| Box::pin(self.send(session, body.clone()))).await?;
+        elements(&answer, wanted)
+    }
+
+    async fn send(&self, session: Arc<Session>, body: String) -> Result<String, ApiError> {
+        let (url, region) = self.iam_endpoint();
+        let request = self.signed(&session, &url, region, &body).await?;
+        let lost = |e: reqwest::Error| {
+            let e = e.without_url();
+            let mut cause: &dyn std::error::Error = &e;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            ApiError::unreachable(format!("IAM cannot be reached: {cause}"))
+        };
+        let mut response = self.http.execute(request).await.map_err(lost)?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(ApiError::unreachable("the answer of IAM is too long"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if status.is_success() {
+            return Ok(text);
+        }
+        let fields = elements(&text, &["Code", "Message"]).unwrap_or_default();
+        let said = |name, otherwise| one(&fields, name).unwrap_or(otherwise).to_owned();
+        Err(ApiError::answered(&said("Code", "Unknown"), &said("Message", "no message"), status.as_u16()))
+    }
+
+    async fn signed(
+        &self,
+        session: &Session,
+        url: &str,
+        region: &str,
+        body: &str,
+    ) -> Result<reqwest::Request, ApiError> {
+        let unsigned = |e: &dyn std::fmt::Display| ApiError::unreachable(format!("no request could be signed: {e}"));
+        let identity = session.credentials().await?.into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(region)
+            .name("iam")
+            .time(self.time())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|e| unsigned(&e))?
+            .into();
+        let mut request = http::Request::post(url)
+            .header(http::header::CONTENT_TYPE, FORM)
+            .body(body.to_owned())
+            .map_err(|e| unsigned(&e))?;
+        let signable = SignableRequest::new(
+            "POST",
+            url,
+            std::iter::once(("content-type", FORM)),
+            SignableBody::Bytes(body.as_bytes()),
+        )
+        .map_err(|e| unsigned(&e))?;
+        let (instructions, _) = sign(signable, &params).map_err(|e| unsigned(&e))?.into_parts();
+        instructions.apply_to_request_http1x(&mut request);
+        reqwest::Request::try_from(request).map_err(|e| unsigned(&e))
+    }
+}
+
+fn form(action: &str, arguments: &[(&str, &str)]) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", action).append_pair("Version", "2010-05-08").extend_pairs(arguments);
+    form.finish()
+}
+
+/// `None` for what is not there.
+fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Ok(it) => Ok(Some(it)),
+        Err(e) if e.is_missing() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn one<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+/// The texts of elements of those names, wherever they are.
+fn elements(xml: &str, wanted: &[&str]) -> Result<Fields, ApiError> {
+    let mut document = Document::new(xml);
+    let mut fields = Vec::new();
+    while let Some(element) = document.next_start_element() {
+        let name = element.local();
+        if wanted.contains(&name) {
+            let name = name.to_owned();
+            // An element of that name which holds others is not the one that is meant.
+            if let Ok(text) = try_data(&mut document) {
+                fields.push((name, text.into_owned()));
+            }
+        }
+    }
+    // What is cut off says nothing.
+    if fields.is_empty() && !xml.trim_end().ends_with('>') {
+        return Err(ApiError::unreachable("the answer of IAM is not XML"));
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read() {
+        let xml = r#"<GetGroupResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><GetGroupResult><Group>
+            <GroupName>g</GroupName></Group><Users><member><UserName>ana</UserName><Path>/</Path></member><member>
+            <UserName>b&amp;n</UserName></member></Users><IsTruncated>true</IsTruncated><Marker>m1</Marker>
+            </GetGroupResult></GetGroupResponse>"#;
+        let fields = elements(xml, &["UserName", "IsTruncated", "Marker"]).unwrap();
+        let texts: Vec<&str> = fields.iter().map(|(_, v)| v.as_str()).collect();
+        assert_eq!(texts, ["ana", "b&n", "true", "m1"]);
+        assert_eq!(one(&fields, "Marker"), Some("m1"));
+        let listed = "<R><PolicyNames><member>tg-1</member><member>tg-2</member></PolicyNames></R>";
+        assert_eq!(elements(listed, &["member"]).unwrap().len(), 2);
+        assert!(elements("nonsense", &["member"]).is_err());
+    }
+}
