@@ -108,10 +108,16 @@ impl Bare {
         }
         query("UPDATE grants SET claims = claims + 1 WHERE id = $1 AND state = 'active'")
             .bind(&grant)
-            .execute(&mut self.db).await.unwrap();
+            .execute(&mut self.db)
+            .await
+            .unwrap();
         query("INSERT INTO claims (grant_id, number, at, expires_at) VALUES ($1, $2, $3, $3) RETURNING serial")
-            .bind(&grant).bind(n).bind(n)
-            .fetch_one(&mut self.db).await.unwrap();
+            .bind(&grant)
+            .bind(n)
+            .bind(n)
+            .fetch_one(&mut self.db)
+            .await
+            .unwrap();
         self.event(1_000_000 + n, &format!("req_{:026}", 0), Some(&grant)).await;
         self.n += 1;
     }

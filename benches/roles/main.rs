@@ -4,6 +4,7 @@
 //! Started by `benches/roles/run`, which starts the servers. Figures and commands: `docs/performance.md`.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,

@@ -378,13 +378,7 @@ impl Broker {
         Err(StoreError::Conflict.into())
     }
 
-    fn change_of_ask(
-        &self,
-        ctx: &Ctx,
-        ask: &Ask,
-        request: &Request,
-        grants: &[Grant],
-    ) -> Result<Change, BrokerError> {
+    fn change_of_ask(&self, ctx: &Ctx, ask: &Ask, request: &Request, grants: &[Grant]) -> Result<Change, BrokerError> {
         let cause = Cause::from(ctx);
         let key = ask.idempotency.as_ref().map(|(key, body_hash)| IdempotencyKey {
             identity: ctx.actor_id(),
@@ -429,12 +423,7 @@ impl Broker {
         Ok(())
     }
 
-    fn note_new_grant(
-        &self,
-        into: &mut impl AsMut<Change>,
-        cause: &Cause,
-        grant: &Grant,
-    ) -> Result<(), BrokerError> {
+    fn note_new_grant(&self, into: &mut impl AsMut<Change>, cause: &Cause, grant: &Grant) -> Result<(), BrokerError> {
         let (action, details) = match grant.state {
             GrantState::Activating => ("grant.activating", json!({"not_after": grant.not_after})),
             _ => ("grant.scheduled", json!({"start_at": grant.start_at, "duration": grant.ttl})),
@@ -469,9 +458,8 @@ impl Broker {
     fn parts_of(&self, request: &Request) -> Vec<(IdentityId, String, EntitlementId)> {
         let policy = self.policy();
         let target = |id: &EntitlementId| policy.catalog().get(id).map(|e| e.target.to_string()).unwrap_or_default();
-        let on = |id: &EntitlementId| {
-            [request.subject, request.requester].map(|party| (party, target(id), Arc::clone(id)))
-        };
+        let on =
+            |id: &EntitlementId| [request.subject, request.requester].map(|party| (party, target(id), Arc::clone(id)));
         request.entitlements.iter().flat_map(on).collect()
     }
 

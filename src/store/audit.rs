@@ -54,7 +54,8 @@ pub struct AuditFilter {
 }
 
 static INSERT: LazyLock<RowsSql> = LazyLock::new(|| {
-    let before = "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, leaf, hash) VALUES ";
+    let before =
+        "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, leaf, hash) VALUES ";
     RowsSql::new(0, before, 9, "")
 });
 

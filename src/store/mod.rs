@@ -14,6 +14,7 @@ mod locks;
 mod meta;
 mod migrations;
 mod outbox;
+mod queue;
 mod reads;
 mod requests;
 mod revocations;

@@ -25,7 +25,8 @@ impl RowsSql {
         let text = |rows: usize| {
             let rows: Vec<String> = (0..rows)
                 .map(|row| {
-                    let places: Vec<String> = (1..=columns).map(|c| format!("${}", fixed + row * columns + c)).collect();
+                    let places: Vec<String> =
+                        (1..=columns).map(|c| format!("${}", fixed + row * columns + c)).collect();
                     format!("({})", places.join(", "))
                 })
                 .collect();

@@ -2,12 +2,7 @@
 
 use sqlx::query;
 
-use super::{
-    Store, StoreError, Tx,
-    identities::subject,
-    reads::TokenKey,
-    row::Reader,
-};
+use super::{Store, StoreError, Tx, identities::subject, reads::TokenKey, row::Reader};
 use crate::domain::{
     id::{IdentityId, TokenId},
     identity::Subject,
