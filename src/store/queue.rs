@@ -59,6 +59,12 @@ impl Queue {
 
     /// What goes into the next commit.
     pub(super) fn take(&mut self) -> Vec<Pending> {
+        // What must be on its own goes first, so that nothing starves it.
+        for queue in [&mut self.people, &mut self.workers] {
+            if queue.front().is_some_and(|next| next.alone) {
+                return queue.pop_front().into_iter().collect();
+            }
+        }
         let mut taken: Vec<Pending> = Vec::new();
         let mut rows = BTreeSet::new();
         let beside = if self.people.is_empty() { TOGETHER } else { BESIDE_PEOPLE };
@@ -73,15 +79,11 @@ impl Queue {
                     continue;
                 }
                 let mine: Vec<String> = next.change.conditional_rows().collect();
-                if mine.iter().any(|row| rows.contains(row)) || (next.alone && !taken.is_empty()) {
+                if next.alone || mine.iter().any(|row| rows.contains(row)) {
                     return taken;
                 }
                 rows.extend(mine);
-                let alone = next.alone;
                 taken.extend(queue.pop_front());
-                if alone {
-                    return taken;
-                }
             }
         }
         taken

@@ -225,13 +225,22 @@ impl Shared {
         if state.torn || (state.open && state.connection.is_none()) {
             self.roll_back(state).await;
         }
-        let mut batch = self.queue().take();
+        let batch = self.queue().take();
+        if batch.iter().any(|pending| pending.alone) {
+            // Nor together with the statements of others.
+            self.commit_with(state, Vec::new()).await;
+        }
+        self.commit_with(state, batch).await;
+        if !self.queue().is_empty() {
+            self.handed_in.notify_one();
+        }
+    }
+
+    /// What was written into the open transaction, and these.
+    async fn commit_with(&self, state: &mut State, mut batch: Vec<Pending>) {
         while !(batch.is_empty() && state.waiting.is_empty()) {
             match self.write_all(state, &batch).await {
-                Ok(written) => {
-                    self.answer_all(state, batch, written);
-                    break;
-                }
+                Ok(written) => return self.answer_all(state, batch, written),
                 Err(Refusal::Conflicts(which)) => {
                     self.roll_back(state).await;
                     let mut kept = Vec::with_capacity(batch.len());
@@ -244,14 +253,8 @@ impl Shared {
                     }
                     batch = kept;
                 }
-                Err(Refusal::Failed(error)) => {
-                    self.fail(state, batch, error).await;
-                    break;
-                }
+                Err(Refusal::Failed(error)) => return self.fail(state, batch, error).await,
             }
-        }
-        if !self.queue().is_empty() {
-            self.handed_in.notify_one();
         }
     }
 
