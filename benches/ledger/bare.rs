@@ -41,7 +41,11 @@ pub struct Bare {
     _home: tempfile::TempDir,
 }
 
-const WHO: &str = "idn_01M83M86G3NH4M509DP73GY8BY";
+/// As many people as ask in the other rounds: rows of one person alone would lie side by side in every index.
+fn who(n: i64) -> String {
+    format!("idn_{:026}", n * 7919 % 2048)
+}
+
 const CALL: &str = "cor_01M83M86G3NH4M509DP73GY8BY";
 
 impl Bare {
@@ -75,21 +79,21 @@ impl Bare {
 
     async fn request(&mut self) {
         let (n, json, db) = (self.n, &self.json, &mut self.db);
-        let (request, grant) = (format!("req_{n:026}"), format!("grt_{n:026}"));
+        let (request, grant, who) = (format!("req_{n:026}"), format!("grt_{n:026}"), who(n));
         query(
             "INSERT INTO requests (id, requester_id, subject_id, entitlements, ttl, reason, ticket, emergency, start_at, \
              state, policy_version, needs, trace, lapses_at, due_at, created_at, decided_at, correlation_id) \
              VALUES ($1, $2, $2, '[\"tokens:orders-read\"]', 600, 'bench', NULL, 0, NULL, 'approved', 'v', '[]', $3, \
              $4, NULL, $4, $4, $5)",
         )
-        .bind(&request).bind(WHO).bind(json).bind(n).bind(CALL)
+        .bind(&request).bind(&who).bind(json).bind(n).bind(CALL)
         .execute(&mut *db).await.unwrap();
         query(
             "INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, \
              parameters, recipe, attempts, claims, max_claims, due_at, epoch, correlation_id, created_at) \
              VALUES ($1, $2, $3, 'tokens:orders-read', 'dev-token', 'activating', 600, NULL, $4, $5, $5, 0, 0, NULL, $4, 0, $6, $4)",
         )
-        .bind(&grant).bind(&request).bind(WHO).bind(n).bind(json).bind(CALL)
+        .bind(&grant).bind(&request).bind(&who).bind(n).bind(json).bind(CALL)
         .execute(&mut *db).await.unwrap();
         query("UPDATE grants SET state = 'active', applied = $1, activated_at = $2, due_at = not_after WHERE id = $3 AND epoch = 0 AND state = 'activating'")
             .bind(json).bind(n).bind(&grant)

@@ -21,11 +21,11 @@ impl Connection {
         Self { stream, token: token.to_owned(), buffer: Vec::with_capacity(16_384), out: String::new() }
     }
 
-    pub async fn post(&mut self, path: &str, body: &str) -> (u16, String) {
+    pub async fn send(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
         self.out.clear();
         write!(
             self.out,
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             self.token,
             body.len()
@@ -42,7 +42,8 @@ impl Connection {
                     name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
                 });
                 let status: u16 = head[9..12].parse().unwrap();
-                break ((end + 4, status), length.expect("a content-length"));
+                let length = if status == 204 { 0 } else { length.expect("a content-length") };
+                break ((end + 4, status), length);
             }
         };
         let (body_at, status) = head;

@@ -89,11 +89,11 @@ pub async fn run(database: Option<&str>) {
     let ours = serve(router(parts)).await;
     let ask = json!({"entitlements": ["tokens:orders-read"], "duration": "1h", "reason": "bench"}).to_string();
     let mut first = Connection::open(ours, &tokens[0]).await;
-    let (status, answer) = first.post("/v1/requests", &ask).await;
+    let (status, answer) = first.send("POST", "/v1/requests", &ask).await;
     assert_eq!(status, 201, "{answer}");
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let grant = answer["grants"][0]["id"].as_str().unwrap().to_owned();
-    let (status, handover) = first.post(&format!("/v1/grants/{grant}/credential"), "{}").await;
+    let (status, handover) = first.send("POST", &format!("/v1/grants/{grant}/credential"), "{}").await;
     assert!(status < 300, "{handover}");
     let handover: Value = serde_json::from_str(&handover).unwrap();
     println!("http: {CALLERS} connections, best of 3 × {LASTING:?}, load generator in the same process");
@@ -106,7 +106,7 @@ pub async fn run(database: Option<&str>) {
     let mut paths = Vec::new();
     for token in &tokens {
         let mut connection = Connection::open(ours, token).await;
-        let (_, answer) = connection.post("/v1/requests", &ask).await;
+        let (_, answer) = connection.send("POST", "/v1/requests", &ask).await;
         let answer: Value = serde_json::from_str(&answer).unwrap();
         paths.push(format!("/v1/grants/{}/credential", answer["grants"][0]["id"].as_str().unwrap()));
     }
@@ -168,7 +168,7 @@ async fn load(to: SocketAddr, tokens: &[String], body: &str, path: impl Fn(usize
                 let mut latencies = Vec::new();
                 while start.elapsed() < LASTING {
                     let one = Instant::now();
-                    let (status, answer) = connection.post(&path, &body).await;
+                    let (status, answer) = connection.send("POST", &path, &body).await;
                     assert!(status < 300, "{status} {answer}");
                     latencies.push(one.elapsed().as_secs_f64());
                 }

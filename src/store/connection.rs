@@ -15,11 +15,7 @@ use sqlx::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::{
-    Change, StoreError, Tx, WriteStats, Written,
-    reads::Reads,
-    writer::{Lane, Writer},
-};
+use super::{Change, StoreError, Tx, WriteStats, Written, queue::Lane, reads::Reads, writer::Writer};
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

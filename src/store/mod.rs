@@ -19,6 +19,7 @@ mod locks;
 mod meta;
 mod migrations;
 mod outbox;
+mod queue;
 mod reads;
 mod requests;
 mod revocations;

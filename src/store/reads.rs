@@ -64,7 +64,7 @@ impl Reads {
                 pool(),
                 &["holder"],
                 "SELECT v.n, (SELECT count(*) FROM (SELECT 1 FROM grants WHERE holder_id = v.holder \
-                 AND state NOT IN ('ended', 'failed') LIMIT $1) AS some) AS live FROM v",
+                 AND state NOT IN ('ended', 'failed') LIMIT $1) AS counted) AS live FROM v",
                 |q, k| q.bind(k.holder.to_string()),
                 Some(|k| i64::from(k.most)),
             ),

@@ -12,12 +12,9 @@
 //! The committer queues for the lock behind every change that was waiting already, then numbers the events, writes
 //! them and commits for all.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{
-        Arc, Mutex as Quick, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex as Quick, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use sqlx::{AnyConnection, Executor, any::AnyConnectOptions, any::AnyRow};
@@ -27,14 +24,10 @@ use super::{
     Backend, StoreError, audit,
     change::{self, Change, Refusal, Written},
     connection,
+    queue::{Lane, Pending, Queue},
     rows::AnyQuery,
 };
 use crate::domain::audit::Event;
-
-/// Changes of one kind in one commit.
-const TOGETHER: usize = 64;
-/// Workers' changes in a commit that people wait for.
-const BESIDE_PEOPLE: usize = 8;
 
 /// How many commits, and how many changes they carried.
 #[derive(Debug, Default)]
@@ -54,85 +47,6 @@ enum Fate {
     Committed,
     RunAgain,
     Failed(StoreError),
-}
-
-/// For whom a change is made: people's go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    People,
-    Workers,
-}
-
-/// A change that waits for the committer.
-struct Pending {
-    change: Change,
-    answer: oneshot::Sender<Result<Written, StoreError>>,
-    lane: Lane,
-    /// It was in a statement that failed: the next try is its own.
-    alone: bool,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Pending {
-    fn answer(self, outcome: Result<Written, StoreError>) {
-        let _ = self.answer.send(outcome);
-    }
-}
-
-#[derive(Default)]
-struct Queue {
-    people: VecDeque<Pending>,
-    workers: VecDeque<Pending>,
-}
-
-impl Queue {
-    fn of(&mut self, lane: Lane) -> &mut VecDeque<Pending> {
-        match lane {
-            Lane::People => &mut self.people,
-            Lane::Workers => &mut self.workers,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.people.is_empty() && self.workers.is_empty()
-    }
-
-    /// What goes into the next commit.
-    fn take(&mut self) -> Vec<Pending> {
-        let mut taken: Vec<Pending> = Vec::new();
-        let mut rows = BTreeSet::new();
-        let beside = if self.people.is_empty() { TOGETHER } else { BESIDE_PEOPLE };
-        for (queue, most) in [(&mut self.people, TOGETHER), (&mut self.workers, beside)] {
-            let before = taken.len();
-            while taken.len() - before < most
-                && let Some(next) = queue.front()
-            {
-                if next.answer.is_closed() {
-                    // Whoever wanted it is gone, and nothing of it was written.
-                    queue.pop_front();
-                    continue;
-                }
-                let mine: Vec<String> = next.change.conditional_rows().collect();
-                if mine.iter().any(|row| rows.contains(row)) || (next.alone && !taken.is_empty()) {
-                    return taken;
-                }
-                rows.extend(mine);
-                let alone = next.alone;
-                taken.extend(queue.pop_front());
-                if alone {
-                    return taken;
-                }
-            }
-        }
-        taken
-    }
-
-    /// Back to where they were.
-    fn put_back(&mut self, batch: Vec<Pending>) {
-        for pending in batch.into_iter().rev() {
-            self.of(pending.lane).push_front(pending);
-        }
-    }
 }
 
 struct State {
@@ -311,13 +225,22 @@ impl Shared {
         if state.torn || (state.open && state.connection.is_none()) {
             self.roll_back(state).await;
         }
-        let mut batch = self.queue().take();
+        let batch = self.queue().take();
+        if batch.iter().any(|pending| pending.alone) {
+            // Nor together with the statements of others.
+            self.commit_with(state, Vec::new()).await;
+        }
+        self.commit_with(state, batch).await;
+        if !self.queue().is_empty() {
+            self.handed_in.notify_one();
+        }
+    }
+
+    /// What was written into the open transaction, and these.
+    async fn commit_with(&self, state: &mut State, mut batch: Vec<Pending>) {
         while !(batch.is_empty() && state.waiting.is_empty()) {
             match self.write_all(state, &batch).await {
-                Ok(written) => {
-                    self.answer_all(state, batch, written);
-                    break;
-                }
+                Ok(written) => return self.answer_all(state, batch, written),
                 Err(Refusal::Conflicts(which)) => {
                     self.roll_back(state).await;
                     let mut kept = Vec::with_capacity(batch.len());
@@ -330,14 +253,8 @@ impl Shared {
                     }
                     batch = kept;
                 }
-                Err(Refusal::Failed(error)) => {
-                    self.fail(state, batch, error).await;
-                    break;
-                }
+                Err(Refusal::Failed(error)) => return self.fail(state, batch, error).await,
             }
-        }
-        if !self.queue().is_empty() {
-            self.handed_in.notify_one();
         }
     }
 

@@ -7,10 +7,12 @@ use sqlx::{AnyConnection, Connection, Row};
 use tidegate::{
     domain::{
         audit::Event,
-        id::{CorrelationId, EventId},
+        grant::GrantState,
+        id::{CorrelationId, EventId, GrantId, MessageId},
         time::Timestamp,
     },
-    store::{Store, StoreError},
+    ports::notifier::Message,
+    store::{Change, Ended, Store, StoreError},
 };
 
 use crate::{
@@ -136,4 +138,54 @@ async fn changes_harm_only_themselves(db: Db) {
     assert_eq!(page.items.len() as u64, store.audit_size().await.unwrap() - before, "{db:?}");
 }
 
-on_both!(changes_harm_only_themselves);
+/// A change as rows: `n % 8` says whether its condition holds, and whether a statement fails because of it.
+fn rows(n: u64) -> Change {
+    let mut change = Change::default();
+    let id = if n % 8 == 6 { 0 } else { n };
+    let id = MessageId::new(ulid::Ulid::from_parts(id, 3));
+    let at = Timestamp::from_seconds(1);
+    change.message("nobody", Message { id, kind: "test".to_owned(), at, data: serde_json::Value::Null });
+    if n % 8 == 3 {
+        // There is no such grant.
+        let grant = GrantId::new(ulid::Ulid::from_parts(n, 4));
+        change.ended = Some(Ended { grant, epoch: 0, state: GrantState::Ended, evidence: serde_json::Value::Null, at });
+    }
+    change.audit(event(1_000_000 + n));
+    change
+}
+
+async fn rows_harm_only_themselves(db: Db) {
+    let world = World::on(db).await;
+    let store = Arc::new(world.store().clone());
+    store.write(rows(0)).await.unwrap();
+    let before = store.audit_size().await.unwrap();
+    let running: Vec<_> = (1..CHANGES)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                // Statements of others are in the same commits, and fail too.
+                let beside = change(&store, n, if n % 5 == 0 { Fate::Fails } else { Fate::Succeeds });
+                let own = async {
+                    if n % 2 == 0 { store.write(rows(n)).await } else { store.write_background(rows(n)).await }
+                };
+                let (beside, own) = tokio::join!(beside, own);
+                assert_eq!(beside.is_ok(), n % 5 != 0, "{beside:?}");
+                own
+            })
+        })
+        .collect();
+    let mut good = 0;
+    for (n, task) in (1..CHANGES).zip(running) {
+        let within = tokio::time::timeout(Duration::from_mins(1), task).await;
+        match (n % 8, within.expect("a change never came back").unwrap()) {
+            (3, Err(StoreError::Conflict)) | (6, Err(StoreError::Duplicate)) => {}
+            (0..=2 | 4 | 5 | 7, Ok(_)) => good += 1,
+            (_, other) => panic!("{db:?}: {n} ended with {other:?}"),
+        }
+    }
+    let beside = (1..CHANGES).filter(|n| n % 5 != 0).count() as u64;
+    assert_eq!(store.audit_size().await.unwrap() - before, good + beside, "{db:?}: as many events as changes");
+    assert_eq!(store.outbox_depth().await.unwrap(), good + 1, "{db:?}");
+}
+
+on_both!(changes_harm_only_themselves, rows_harm_only_themselves);
