@@ -6,10 +6,12 @@
 mod call;
 mod copies;
 pub mod directory;
+pub mod ldap;
 pub mod membership;
 pub mod postgres;
 pub mod ssh;
 pub mod token;
+pub mod vault;
 
 #[cfg(any(test, feature = "failpoints"))]
 pub mod conformance;
@@ -91,9 +93,11 @@ type Maker = fn(&TargetConfig, &Parts) -> Result<Arc<dyn Connector>, BuildError>
 /// One line a kind.
 const REGISTRY: &[(&str, Maker)] = &[
     (directory::KIND, directory::build),
+    (ldap::KIND, ldap::build),
     (postgres::KIND, build_postgres),
     (ssh::KIND, ssh::build),
     (token::KIND, token::build),
+    (vault::KIND, vault::build),
 ];
 
 fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
