@@ -1,6 +1,6 @@
 //! The LDAP connector against a real OpenLDAP server, over TLS.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -30,7 +30,8 @@ use crate::{
 };
 
 const LONG: Duration = Duration::from_mins(10);
-const OPS: &str = "cn=ops,ou=groups,dc=example";
+pub const OPS: &str = "cn=ops,ou=groups,dc=example";
+pub const ODD: &str = "cn=a\\, b \\28c\\29,ou=groups,dc=example";
 const UNIX: &str = "cn=unix,ou=groups,dc=example";
 const ANA: &str = "uid=ana,ou=people,dc=example";
 const BEN: &str = "uid=ben,ou=people,dc=example";
@@ -101,6 +102,18 @@ impl World {
 
     pub async fn members(&self, group: &str) -> Vec<String> {
         self.slapd.values(group, "member").await
+    }
+
+    /// Grants whose marks the groups bear, as the ledger writes them. Who is marked is in, and who is in is marked.
+    pub async fn consistent_grants(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut grants = BTreeSet::new();
+        for group in [OPS, ODD] {
+            let marks = self.marks(group).await;
+            let member = self.members(group).await.iter().any(|m| m == ANA);
+            anyhow::ensure!(member != marks.is_empty(), "{group}: a member: {member}, marks: {marks:?}");
+            grants.extend(marks.iter().filter_map(|m| Some(m.split(' ').nth(1)?.to_owned())));
+        }
+        Ok(grants)
     }
 
     async fn marks(&self, group: &str) -> Vec<String> {
@@ -239,7 +252,7 @@ async fn ldap_a_standing_member_who_asks_stays_one() {
 async fn ldap_orphans_are_found_and_ended_and_others_are_not() {
     let w = World::new();
     let c = w.connector();
-    let live = w.open(c.as_ref(), "cn=a\\, b \\28c\\29,ou=groups,dc=example").await;
+    let live = w.open(c.as_ref(), ODD).await;
     let (orphan, other) = (new_grant(), new_grant());
     w.slapd.ldif(&format!(
         "dn: {OPS}\nchangetype: modify\nadd: member\nmember: {ANA}\n-\nadd: description\n\
@@ -300,13 +313,13 @@ async fn ldap_names_cannot_reach_around() {
     let intent = connectors::intent(c.as_ref(), odd, now().plus_std(LONG)).await;
     w.ledger().intend(TARGET, &intent);
     c.activate(&intent).await.unwrap();
-    assert_eq!(w.members("cn=a\\, b \\28c\\29,ou=groups,dc=example").await.len(), 2);
+    assert_eq!(w.members(ODD).await.len(), 2);
     let plain = wish("o,d (x*)", "cn=a\\, b (c),ou=groups,dc=example");
     let second = connectors::intent(c.as_ref(), plain, now().plus_std(LONG)).await;
     assert_eq!(second.recipe.shared().map(|s| s.key), intent.recipe.shared().map(|s| s.key));
     assert!(!second.recipe.shared().unwrap().was_there);
     w.close(c.as_ref(), &intent.recipe).await;
-    assert_eq!(w.members("cn=a\\, b \\28c\\29,ou=groups,dc=example").await, [BEN]);
+    assert_eq!(w.members(ODD).await, [BEN]);
 }
 
 #[tokio::test]
@@ -398,7 +411,10 @@ async fn ldap_check_says_what_is_missing() {
     closed.validate(&json!({ "group": OPS })).unwrap();
     let findings = closed.check().await;
     let bad: Vec<_> = findings.iter().filter(|f| !f.ok).collect();
-    assert!(matches!(bad.as_slice(), [one] if one.name.contains("businessCategory") && one.fix.is_some()), "{findings:#?}");
+    assert!(
+        matches!(bad.as_slice(), [one] if one.name.contains("businessCategory") && one.fix.is_some()),
+        "{findings:#?}"
+    );
     let intent = w.intent(closed.as_ref(), OPS).await;
     let refused = closed.activate(&intent).await;
     assert!(matches!(&refused, Err(Fault::Refused(text)) if text.contains("insufficient access")), "{refused:?}");

@@ -1,6 +1,6 @@
 //! The Vault connector against a real OpenBao, whose database engine makes logins on a real PostgreSQL.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -161,6 +161,19 @@ impl<'a> World<'a> {
     pub async fn logins(&self) -> u32 {
         let sql = format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v{}-%'", self.number);
         self.far.ask("postgres", &sql).await.unwrap().parse().unwrap()
+    }
+
+    /// Token roles of this world.
+    pub async fn grants(&self) -> BTreeSet<String> {
+        let (_, list) = self.bao.ask(Method::GET, "auth/token/roles?list=true", None, self.bao.root()).await;
+        let mut ours = BTreeSet::new();
+        for name in list["data"]["keys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let (_, role) = self.bao.ask(Method::GET, &format!("auth/token/roles/{name}"), None, self.bao.root()).await;
+            if role["data"]["path_suffix"] == self.mark() {
+                ours.insert(name.to_owned());
+            }
+        }
+        ours
     }
 
     /// What the server does in its own time is done when the far system shows it.

@@ -68,6 +68,11 @@ impl OpenBao {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The token that may do everything.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
     /// A number that no other test of this run has.
     pub fn fresh() -> u32 {
         static NEXT: AtomicU32 = AtomicU32::new(1);
