@@ -7,6 +7,7 @@ mod cli;
 mod connectors;
 mod connectors_directory;
 mod connectors_ldap;
+mod connectors_ldap_ad;
 mod connectors_postgres;
 mod connectors_ssh;
 mod connectors_token;

@@ -1,5 +1,6 @@
 //! Real servers for the tests, started by the tests on free loopback ports and gone when the tests are.
 
+pub mod active_directory;
 pub mod openbao;
 pub mod postgres;
 pub mod slapd;
