@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{
-        grant::{Claim, Intent, Shared},
+        grant::{Claim, Intent},
         id::{GrantId, IdentityId},
         time::Timestamp,
     },
@@ -44,7 +44,8 @@ pub struct FakeLedger(Mutex<LedgerRows>);
 #[derive(Debug, Default)]
 struct LedgerRows {
     issued: Vec<(String, Issued)>,
-    intents: Vec<(String, Shared, Holding)>,
+    /// By target and key.
+    intents: BTreeMap<(String, String), BTreeMap<GrantId, Holding>>,
     ended: BTreeSet<GrantId>,
     mood: Mood,
 }
@@ -78,9 +79,8 @@ impl FakeLedger {
         let Some(shared) = intent.recipe.shared() else { return };
         let mut rows = lock(&self.0);
         let grant = intent.recipe.grant;
-        rows.intents.retain(|(_, _, other)| other.grant != grant);
         let holding = Holding { grant, live: true, not_after: intent.not_after, was_there: shared.was_there };
-        rows.intents.push((target.to_owned(), shared, holding));
+        rows.intents.entry((target.to_owned(), shared.key)).or_default().insert(grant, holding);
     }
 
     /// The grant is no longer active.
@@ -133,13 +133,9 @@ impl Holdings for FakeLedger {
     async fn holdings(&self, target: &str, key: &str) -> Result<Vec<Holding>, HoldingsError> {
         self.mood().await.map_err(|e| HoldingsError(e.0))?;
         let rows = lock(&self.0);
-        let mine = rows.intents.iter().filter(|(of, shared, _)| of == target && shared.key == key);
-        let mut held: Vec<Holding> = mine
-            .filter(|(_, _, holding)| !rows.ended.contains(&holding.grant))
-            .map(|(_, _, holding)| *holding)
-            .collect();
-        held.sort_by_key(|holding| holding.grant);
-        Ok(held)
+        let mine = rows.intents.get(&(target.to_owned(), key.to_owned()));
+        let live = mine.into_iter().flat_map(BTreeMap::values).filter(|holding| !rows.ended.contains(&holding.grant));
+        Ok(live.copied().collect())
     }
 }
 

@@ -9,11 +9,13 @@ pub mod aws_sts;
 mod call;
 mod copies;
 pub mod directory;
+pub mod ldap;
 pub mod membership;
 pub mod postgres;
 pub mod sheet;
 pub mod ssh;
 pub mod token;
+pub mod vault;
 
 #[cfg(any(test, feature = "failpoints"))]
 pub mod conformance;
@@ -106,9 +108,11 @@ pub const KINDS: &[Kind] = &[
     Kind { name: aws_iam_group::KIND, make: aws_iam_group::build, sheet: include_str!("aws_iam_group/sheet.md") },
     Kind { name: aws_sts::KIND, make: aws_sts::build, sheet: include_str!("aws_sts/sheet.md") },
     Kind { name: directory::KIND, make: directory::build, sheet: include_str!("directory/sheet.md") },
+    Kind { name: ldap::KIND, make: ldap::build, sheet: include_str!("ldap/sheet.md") },
     Kind { name: postgres::KIND, make: build_postgres, sheet: include_str!("postgres/sheet.md") },
     Kind { name: ssh::KIND, make: ssh::build, sheet: include_str!("ssh/sheet.md") },
     Kind { name: token::KIND, make: token::build, sheet: include_str!("token/sheet.md") },
+    Kind { name: vault::KIND, make: vault::build, sheet: include_str!("vault/sheet.md") },
 ];
 
 fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {

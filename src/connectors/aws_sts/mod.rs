@@ -223,8 +223,8 @@ impl AwsSts {
             public.insert("region".into(), json!(region));
         }
         let secrets = vec![
-            ("secret_access_key", Secret::new(keys.secret_access_key().to_owned())),
-            ("session_token", Secret::new(keys.session_token().to_owned())),
+            ("secret_access_key".into(), Secret::new(keys.secret_access_key().to_owned())),
+            ("session_token".into(), Secret::new(keys.session_token().to_owned())),
         ];
         Ok(Minted { public, secrets, expires_at: expires.min(intent.not_after) })
     }

@@ -285,13 +285,16 @@ pub async fn a_foreign_object_is_left_alone(h: &dyn Harness) -> Case {
     let c = h.connector().await?;
     let intent = intend(h, c.as_ref(), h.long()).await?;
     let object = intent.recipe.object.clone();
-    if !h.plant_foreign(&object).await? {
+    let planted = h.plant_foreign(&object).await?;
+    if !planted {
+        h.ledger().end(intent.recipe.grant);
         return Ok(());
     }
     let activated = c.activate(&intent).await;
     ensure(matches!(activated, Err(Fault::Foreign(_))), || {
         format!("activation over a foreign object said {activated:?}, not foreign")
     })?;
+    h.ledger().end(intent.recipe.grant);
     let revoked = c.revoke(&intent.recipe).await;
     ensure(h.foreign_intact(&object).await?, || format!("revoke ({revoked:?}) touched an object that is not ours"))?;
     let _ = c.verify(&intent.recipe).await;
