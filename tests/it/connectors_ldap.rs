@@ -501,9 +501,8 @@ async fn ldap_measured_against_a_bare_client() {
             async move {
                 let mark = format!("tidegate {grant} {ANA}");
                 let value = |v: &str| HashSet::from([v.to_owned()]);
-                let mods = [("member", ANA), ("description", mark.as_str())].map(|(name, v)| match adds {
-                    true => Mod::Add(name.to_owned(), value(v)),
-                    false => Mod::Delete(name.to_owned(), value(v)),
+                let mods = [("member", ANA), ("description", mark.as_str())].map(|(name, v)| {
+                    if adds { Mod::Add(name.to_owned(), value(v)) } else { Mod::Delete(name.to_owned(), value(v)) }
                 });
                 ldap.modify(&group(n), mods.to_vec()).await.unwrap().success().unwrap();
                 ldap.search(&group(n), Scope::Base, filter, wanted).await.unwrap().success().unwrap();

@@ -109,7 +109,7 @@ impl Client {
     /// Change one entry; all changes or none.
     pub(super) async fn modify(&self, dn: &str, changes: &[Change<'_>]) -> Result<(), Failure> {
         let once = |mut ldap: Ldap| {
-            let changes: Vec<Mod<Vec<u8>>> = changes.iter().map(Change::to_mod).collect();
+            let changes: Vec<Mod<Vec<u8>>> = changes.iter().map(|change| change.to_mod()).collect();
             async move { ldap.modify(dn, changes).await }.boxed()
         };
         let told = self.call(once).await?;
@@ -300,7 +300,7 @@ pub(super) enum Change<'a> {
 }
 
 impl Change<'_> {
-    fn to_mod(&self) -> Mod<Vec<u8>> {
+    fn to_mod(self) -> Mod<Vec<u8>> {
         let bytes = |text: &str| text.as_bytes().to_vec();
         match self {
             Self::Add(attribute, value) => Mod::Add(bytes(attribute), HashSet::from([bytes(value)])),

@@ -15,6 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
 use self::{
@@ -75,8 +76,12 @@ impl Directory {
         Membership { client: &self.client, settings: &self.settings, clock: self.clock.as_ref(), data }
     }
 
-    async fn within<T>(&self, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Fault> {
-        within(self.limit, "the directory", call).await
+    /// Boxed: a call to a directory has much to remember.
+    fn within<'a, T: 'a>(
+        &self,
+        call: impl Future<Output = Result<T, Fault>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Fault>> {
+        within(self.limit, "the directory", call).boxed()
     }
 
     /// What says to end by itself must do so, or nothing would end it with the broker dead.

@@ -50,7 +50,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     loop {
         while let Ok((rest, tag)) = parse_tag(&buffer) {
             let left = rest.to_vec();
-            let answer = answer(tag, &state);
+            let answer = answer(&tag, &state);
             buffer = left;
             if stream.write_all(&answer).await.is_err() {
                 return;
@@ -102,8 +102,8 @@ fn entry(dn: &str, attributes: &[(&str, Vec<String>)]) -> Vec<u8> {
     element(0x64, &[element(0x04, dn.as_bytes()), element(0x30, &attributes)].concat())
 }
 
-fn answer(message: StructureTag, state: &Mutex<State>) -> Vec<u8> {
-    let message = parts(&message).to_vec();
+fn answer(message: &StructureTag, state: &Mutex<State>) -> Vec<u8> {
+    let message = parts(message);
     let id = match &message[0].payload {
         PL::P(bytes) => element(0x02, bytes),
         PL::C(_) => return Vec::new(),
