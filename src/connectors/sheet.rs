@@ -94,6 +94,7 @@ mod tests {
             signer: Arc::new(signer),
             directory: Arc::new(FakeDirectory::with_groups(&[])),
             revocations: Arc::new(FakeLedger::new()),
+            holdings: Arc::new(FakeLedger::new()),
             keys: Arc::new(KeyFiles::new(&keys, entropy)),
             data_dir: home.to_owned(),
             observing: false,

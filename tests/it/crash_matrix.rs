@@ -14,10 +14,13 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 
+use tidegate::ports::clock::{Clock, SystemClock};
+
 use crate::{
+    connectors_aws::{credentials, is_denied},
     connectors_postgres::World as Target,
     crash_child::{Child, Home, Start},
-    servers::postgres::shared,
+    servers::{moto, postgres::shared},
     world::Db,
 };
 
@@ -34,9 +37,11 @@ enum Kind {
     Ssh,
     Directory,
     Postgres,
+    AwsSts,
+    AwsIamGroup,
 }
 
-const KINDS: [Kind; 4] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres];
+const KINDS: [Kind; 6] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres, Kind::AwsSts, Kind::AwsIamGroup];
 
 /// Reached by every connector. The first time that a point of opening is reached is the bystander's.
 const POINTS: [&str; 20] = [
@@ -73,15 +78,24 @@ const POSTGRES_POINTS: [&str; 7] = [
     "postgres.revoke.dropped",
 ];
 
+const AWS_STS_POINTS: [&str; 4] =
+    ["aws_sts.activate.called@2", "aws_sts.activate.called@3", "aws_sts.mint.called@2", "aws_sts.revoke.denied"];
+const AWS_IAM_GROUP_POINTS: [&str; 3] = ["aws_iam_group.taken@2", "aws_iam_group.taken@4", "aws_iam_group.left"];
+
 impl Kind {
     fn points(self) -> impl Iterator<Item = &'static str> {
         let claims: &[&str] = if self.mints() { &CLAIM_POINTS } else { &[] };
-        let own: &[&str] = if self == Self::Postgres { &POSTGRES_POINTS } else { &[] };
+        let own: &[&str] = match self {
+            Self::Postgres => &POSTGRES_POINTS,
+            Self::AwsSts => &AWS_STS_POINTS,
+            Self::AwsIamGroup => &AWS_IAM_GROUP_POINTS,
+            _ => &[],
+        };
         POINTS.iter().chain(claims).chain(own).copied()
     }
 
     const fn mints(self) -> bool {
-        !matches!(self, Self::Directory)
+        !matches!(self, Self::Directory | Self::AwsIamGroup)
     }
 
     const fn target(self) -> &'static str {
@@ -90,6 +104,7 @@ impl Kind {
             Self::Ssh => "dev-ssh",
             Self::Directory => "dev-directory",
             Self::Postgres => "prod-db",
+            Self::AwsSts | Self::AwsIamGroup => "prod-aws",
         }
     }
 
@@ -100,6 +115,7 @@ impl Kind {
             Self::Ssh => ("ssh:web-login", "ssh:deploy"),
             Self::Directory => ("directory:readers", "directory:oncall"),
             Self::Postgres => ("db:orders", "db:orders-admin"),
+            Self::AwsSts | Self::AwsIamGroup => ("aws:orders", "aws:orders-admin"),
         }
     }
 }
@@ -123,7 +139,44 @@ struct Case {
     kind: Kind,
     home: Home,
     target: Option<Target<'static>>,
+    aws: Option<Aws>,
     mark: String,
+}
+
+/// What a case of AWS is about: the role, or the two groups; and who ana is there.
+struct Aws {
+    names: Vec<String>,
+    user: String,
+    _keys: tempfile::TempDir,
+}
+
+impl Aws {
+    async fn new(kind: Kind) -> (Self, Value, [String; 2]) {
+        let (account, keys, user) = (moto::shared(), tempfile::tempdir().unwrap(), moto::unique("user"));
+        let broker = json!({
+            "credentials_file": credentials(keys.path(), "AKIABROKER", "secret"),
+            "region": "us-east-1",
+            "endpoint_url": account.url(),
+        });
+        let (settings, names, parameters) = if kind == Kind::AwsSts {
+            let role = account.role().await;
+            let parameters = format!("role = \"{role}\"");
+            (json!({"roles": [role], "broker": broker}), vec![role], [parameters.clone(), parameters])
+        } else {
+            account.iam(&[("Action", "CreateUser"), ("UserName", &user)]).await;
+            let mut names = Vec::new();
+            for _ in 0..2 {
+                let name = moto::unique("group");
+                account.iam(&[("Action", "CreateGroup"), ("GroupName", &name)]).await;
+                names.push(format!("arn:aws:iam::{}:group/{name}", moto::ACCOUNT));
+            }
+            let settings =
+                json!({"groups": names, "users": {"ana": user}, "between_looks_seconds": 0, "broker": broker});
+            let parameters = [0, 1].map(|i: usize| format!("group = \"{}\"", names[i]));
+            (settings, names, parameters)
+        };
+        (Self { names, user, _keys: keys }, settings, parameters)
+    }
 }
 
 impl Case {
@@ -135,7 +188,23 @@ impl Case {
         }
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let mark = format!("{point}-{db:?}").to_lowercase().chars().map(plain).collect::<String>();
-        let (mut target, mut entitlements) = (None, String::new());
+        let (mut target, mut aws, mut entitlements) = (None, None, String::new());
+        if matches!(kind, Kind::AwsSts | Kind::AwsIamGroup) {
+            let (world, settings, parameters) = Aws::new(kind).await;
+            let name = if kind == Kind::AwsSts { "aws_sts" } else { "aws_iam_group" };
+            targets.push(json!({"id": "prod-aws", "kind": name, "timeout_seconds": TIMEOUT, "settings": settings}));
+            for (id, sensitivity, parameters) in
+                [("aws:orders", 1, &parameters[0]), ("aws:orders-admin", 2, &parameters[1])]
+            {
+                let _ = write!(
+                    entitlements,
+                    "\n[[entitlement]]\nid = \"{id}\"\ntarget = \"prod-aws\"\ntitle = \"Orders\"\n\
+                     parameters = {{ {parameters} }}\ndefault_ttl = \"1h\"\nmax_ttl = \"4h\"\nallow_no_backstop = true\n\
+                     sensitivity = {sensitivity}\napprovers = [\"approvers\"]\n"
+                );
+            }
+            aws = Some(world);
+        }
         if kind == Kind::Postgres {
             let world = Target::new(shared()).await;
             let settings = world.settings(&json!({"mark": mark, "pool_size": 3}));
@@ -153,7 +222,7 @@ impl Case {
             target = Some(world);
         }
         let config = json!({"limits": {"lease_slack_seconds": 0}, "target": targets});
-        Self { kind, home: Home::new(db, &config, &entitlements).await, target, mark }
+        Self { kind, home: Home::new(db, &config, &entitlements).await, target, aws, mark }
     }
 
     async fn claim(&self, child: &Child, grant: &str, seen: &mut Seen) -> anyhow::Result<()> {
@@ -322,6 +391,28 @@ impl Case {
                 let expected = expected.iter().map(role).collect::<Vec<_>>().join(",");
                 ensure!(found == expected, "roles {found}, live {expected}");
             }
+            Kind::AwsSts => {
+                let role = &self.aws.as_ref().context("no role")?.names[0];
+                let found = moto::shared().policies(role).await;
+                let open = |id: &String| id.replace("grt_", "tg-").to_lowercase();
+                let expected: BTreeSet<String> = expected.iter().map(open).collect();
+                let now = SystemClock::new().now();
+                let open: BTreeSet<String> = found
+                    .iter()
+                    .filter(|(name, text)| !is_denied([*text], name, now))
+                    .map(|(n, _)| n.clone())
+                    .collect();
+                ensure!(open == expected, "open {open:?}, live {expected:?}");
+            }
+            Kind::AwsIamGroup => {
+                let aws = self.aws.as_ref().context("no groups")?;
+                let rows = self.home.rows("SELECT entitlement FROM grants WHERE state = 'active'").await?;
+                let held: BTreeSet<String> = rows.into_iter().flatten().collect();
+                for (group, entitlement) in aws.names.iter().zip(["aws:orders", "aws:orders-admin"]) {
+                    let is_in = moto::shared().members(group).await.contains(&aws.user);
+                    ensure!(is_in == held.contains(entitlement), "{entitlement}: member {is_in}, live {held:?}");
+                }
+            }
         }
         Ok(())
     }
@@ -331,6 +422,11 @@ impl Case {
         let field = |name: &str| held.credential[name].as_str().with_context(|| format!("no {name}"));
         match (self.kind, &self.target) {
             (Kind::Token, _) => child.introspect(field("token")?).await,
+            (Kind::AwsSts, _) => {
+                let role = &self.aws.as_ref().context("no role")?.names[0];
+                let policies = moto::shared().policies(role).await;
+                Ok(!is_denied(policies.values(), field("source_identity")?, SystemClock::new().now()))
+            }
             (Kind::Postgres, Some(target)) => {
                 let options = shared().options(field("username")?, field("password")?, &target.database);
                 Ok(options.connect().await.is_ok())

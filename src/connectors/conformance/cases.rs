@@ -286,6 +286,7 @@ pub async fn a_foreign_object_is_left_alone(h: &dyn Harness) -> Case {
     let intent = intend(h, c.as_ref(), h.long()).await?;
     let object = intent.recipe.object.clone();
     if !h.plant_foreign(&object).await? {
+        h.ledger().end(intent.recipe.grant);
         return Ok(());
     }
     let activated = c.activate(&intent).await;
