@@ -110,6 +110,12 @@ async fn start(args: &ExecArgs, cx: &Cx) -> Result<(GrantView, TempDir, Child), 
     if let Some(key) = key.filter(|_| matches!(name, "ssh" | "scp" | "sftp")) {
         command.args(["-i", key, "-o", "IdentitiesOnly=yes"]);
     }
+    if env.iter().any(|(name, _)| name == "AWS_SHARED_CREDENTIALS_FILE") {
+        // Keys in variables would go before those in the file.
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+            command.env_remove(name);
+        }
+    }
     command.args(place).args(words).envs(env).env_remove("TIDEGATE_TOKEN");
     command.stdin(if cx.global.token_stdin { Stdio::null() } else { Stdio::inherit() });
     let child = command.spawn().map_err(|e| {

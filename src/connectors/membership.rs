@@ -202,8 +202,8 @@ mod tests {
 
         fn happens(&self) {
             let between = self.between.lock().unwrap().take();
-            if let Some(between) = between {
-                between(self);
+            if let Some(what) = between {
+                what(self);
             }
         }
     }

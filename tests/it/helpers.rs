@@ -71,7 +71,7 @@ impl Desk {
             entitlement("db:orders", "prod-db", &format!("roles = [\"{}\"]", database.name("app")), 1),
             entitlement("fleet:login", "fleet", &format!("principals = [\"{}\"]", login_name()), 1),
             entitlement("git:push", "dev-token", &format!("audience = \"{audience}\""), 1),
-            entitlement("git:admin", "dev-token", &format!("audience = \"{audience}\""), 3),
+            entitlement("git:admin", "dev-token", &format!("audience = \"{audience}\""), 2),
         ];
         let home = Home::new(Db::Sqlite, &json!({"target": targets}), &more.concat()).await;
         let child = home.up().await.unwrap();

@@ -209,7 +209,7 @@ impl Account {
         let mut random = [0_u8; 1];
         // Without randomness the pause is only less even.
         let _ = self.entropy.fill(&mut random);
-        PAUSE.saturating_mul(1 << tried.min(5)).mul_f64(0.25 + f64::from(random[0]) / 340.0)
+        PAUSE.saturating_mul(1 << tried.min(4)).mul_f64(0.25 + f64::from(random[0]) / 340.0)
     }
 
     async fn forget(&self, old: &Arc<Session>) {
