@@ -287,7 +287,7 @@ pub(crate) mod tests {
             "[prod]\naws_access_key_id = ASIA1\naws_secret_access_key = s/+e=\naws_session_token = t==\n\
              region = eu-central-1\n"
         );
-        assert!(it.env_lines().unwrap().contains("export AWS_SECRET_ACCESS_KEY='s/+e='\n"));
+        assert!(it.env_lines().unwrap().contains("export AWS_SECRET_ACCESS_KEY=s/+e=\n"));
         let dir = super::super::private_file::TempDir::new().unwrap();
         let env = it.child_env(dir.path()).unwrap();
         assert!(env.iter().all(|(_, value)| !value.contains("s/+e") && !value.contains("t==")));

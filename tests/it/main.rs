@@ -27,6 +27,7 @@ mod http_requests;
 mod promises;
 mod promises_later;
 mod servers;
+mod sheets;
 mod story;
 mod verbs_ask;
 mod verbs_decide;
