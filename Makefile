@@ -33,7 +33,8 @@ bench: ## Run the benchmarks
 	$(CARGO) bench
 
 generate: ## Regenerate docs/openapi.json, cli.md, connectors/*.md, policies/matrix.txt; review the diff
-	UPDATE=1 $(CARGO) test --features failpoints --lib -- edge::http::tests cli::reference connectors::sheet
+	UPDATE=1 $(CARGO) test --features failpoints --lib -- edge::http::tests cli::reference
+	UPDATE=1 $(CARGO) test --features failpoints --test it -- sheets::
 	$(CARGO) run --quiet --features failpoints -- policy matrix --dir policies > policies/matrix.txt.new
 	mv policies/matrix.txt.new policies/matrix.txt
 

@@ -157,13 +157,8 @@ impl Config {
             }
         }
         let settings = config.targets.iter_mut().map(|t| &mut t.settings);
-        let settings = settings.chain(config.applications.iter_mut().map(|a| &mut a.settings));
-        for (name, value) in settings.flatten() {
-            if name.ends_with("_file")
-                && let Some(file) = value.as_str()
-            {
-                *value = base.join(file).to_string_lossy().into_owned().into();
-            }
+        for settings in settings.chain(config.applications.iter_mut().map(|a| &mut a.settings)) {
+            place_files(settings, base);
         }
         Ok(config)
     }
@@ -181,6 +176,19 @@ impl Config {
         url.set_password(Some(password.trim()))
             .map_err(|()| ConfigError::Unusable("`database` cannot carry a password".to_owned()))?;
         Ok(url.into())
+    }
+}
+
+/// Settings called `…_file`, in whatever table, name files beside the configuration.
+fn place_files(settings: &mut serde_json::Map<String, serde_json::Value>, base: &Path) {
+    for (name, value) in settings {
+        match value {
+            serde_json::Value::String(file) if name.ends_with("_file") => {
+                *file = base.join(&*file).to_string_lossy().into_owned();
+            }
+            serde_json::Value::Object(table) => place_files(table, base),
+            _ => {}
+        }
     }
 }
 
@@ -204,12 +212,17 @@ mod tests {
         std::fs::write(
             &file,
             "data_dir = \"data\"\npolicies = \"rules\"\n[[target]]\nid = \"db\"\nkind = \"postgres\"\n\
-             [target.settings]\npassword_file = \"secret\"\n",
+             [target.settings]\npassword_file = \"secret\"\n\
+             [target.settings.broker]\ncredentials_file = \"keys\"\n",
         )
         .unwrap();
         let config = Config::read(&file).unwrap();
         assert_eq!(config.data_dir, dir.path().join("data"));
         assert_eq!(config.targets[0].settings["password_file"], dir.path().join("secret").to_string_lossy().as_ref());
+        assert_eq!(
+            config.targets[0].settings["broker"]["credentials_file"],
+            dir.path().join("keys").to_string_lossy().as_ref()
+        );
         assert!(config.database_url().unwrap().ends_with("data/tidegate.db?mode=rwc"));
     }
 }

@@ -43,8 +43,8 @@ impl Broker {
     }
 
     /// Read the prior state at the target and turn a grant to be into an intent. If the target cannot be read now,
-    /// the grant stays scheduled and is tried again.
-    pub(super) async fn prepare_intent(&self, grant: &mut Grant, subject: &Subject, now: Timestamp) {
+    /// the grant stays scheduled and is tried again. Answers whether the target refused, so that no try is of use.
+    pub(super) async fn prepare_intent(&self, grant: &mut Grant, subject: &Subject, now: Timestamp) -> bool {
         let wish = Wish {
             grant: grant.id,
             holder: grant.holder,
@@ -62,10 +62,13 @@ impl Broker {
                 grant.state = GrantState::Activating;
                 grant.not_after = Some(now.plus(grant.ttl));
                 grant.due_at = Some(self.lease_of(self.target_of(&grant.target), now));
+                false
             }
             Err(fault) => {
                 grant.last_error = Some(fault.to_string());
-                grant.due_at = Some(now.plus_std(self.settings.backoff_first));
+                let wait = if fault.is_transient() { self.settings.backoff_first } else { std::time::Duration::ZERO };
+                grant.due_at = Some(now.plus_std(wait));
+                !fault.is_transient()
             }
         }
     }
@@ -229,7 +232,11 @@ impl Broker {
             return self.drop_scheduled(&grant, &cause, EndReason::Revoked, "it would outlast the contract").await;
         }
         let epoch = grant.epoch;
-        self.prepare_intent(&mut grant, &subject, now).await;
+        let refused = self.prepare_intent(&mut grant, &subject, now).await;
+        if refused {
+            let why = grant.last_error.clone().unwrap_or_default();
+            return self.drop_scheduled(&grant, &cause, EndReason::Refused, &why).await;
+        }
         if grant.state != GrantState::Activating {
             return self.try_start_later(&grant, &cause).await;
         }

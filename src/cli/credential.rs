@@ -9,7 +9,7 @@ use super::{exit::Failure, text::shell_word};
 use crate::domain::secret::Secret;
 
 /// Names of secret fields.
-const SECRETS: [&str; 3] = ["password", "token", "private_key"];
+const SECRETS: [&str; 4] = ["password", "token", "private_key", "secret_access_key"];
 
 /// What `POST /v1/grants/{id}/credential` answers, once.
 #[derive(Deserialize)]
@@ -61,6 +61,48 @@ impl Credential {
         ["host", "username", "password"].iter().all(|f| self.fields.contains_key(*f))
     }
 
+    /// Is it a session of an AWS role?
+    pub fn is_aws(&self) -> bool {
+        ["access_key_id", "secret_access_key"].iter().all(|f| self.fields.contains_key(*f))
+    }
+
+    /// What `credential_process` of the AWS command line and SDKs takes (version 1): these fields and no others.
+    pub fn aws_process(&self) -> Result<String, Failure> {
+        let field = |name| self.needed(name, "aws-credential-process");
+        let keys = serde_json::json!({
+            "Version": 1,
+            "AccessKeyId": field("access_key_id")?,
+            "SecretAccessKey": field("secret_access_key")?,
+            "SessionToken": field("session_token")?,
+            "Expiration": self.expires_at,
+        });
+        Ok(format!("{keys}\n"))
+    }
+
+    /// A profile of a shared credentials file of AWS.
+    pub fn aws_profile(&self, profile: &str) -> Result<String, Failure> {
+        let field = |name| self.needed(name, "aws");
+        let mut text = format!("[{profile}]\n");
+        let names = [
+            ("aws_access_key_id", field("access_key_id")?),
+            ("aws_secret_access_key", field("secret_access_key")?),
+            ("aws_session_token", field("session_token")?),
+        ];
+        for (name, value) in names.into_iter().chain(self.field("region").map(|r| ("region", r))) {
+            if value.contains(['\n', '\r']) {
+                return Err(Failure::local("the credential does not fit into a credentials file"));
+            }
+            let _ = writeln!(text, "{name} = {value}");
+        }
+        Ok(text)
+    }
+
+    /// Variables of the AWS command line and SDKs, without the keys.
+    fn aws_facts(&self) -> Vec<(String, String)> {
+        let region = self.field("region");
+        region.into_iter().map(|r| ("AWS_REGION".to_owned(), r)).collect()
+    }
+
     /// Facts about it, none secret.
     fn common(&self) -> Vec<(String, String)> {
         vec![
@@ -87,6 +129,15 @@ impl Credential {
         if self.is_postgres() {
             env.extend(self.libpq());
             env.push(("PGPASSWORD".to_owned(), self.needed("password", "env")?));
+        } else if self.is_aws() {
+            env.extend(self.aws_facts());
+            for (name, field) in [
+                ("AWS_ACCESS_KEY_ID", "access_key_id"),
+                ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+                ("AWS_SESSION_TOKEN", "session_token"),
+            ] {
+                env.push((name.to_owned(), self.needed(field, "env")?));
+            }
         } else if let Some(token) = self.field("token") {
             env.push(("TIDEGATE_ACCESS_TOKEN".to_owned(), token));
         } else if self.is_ssh() {
@@ -135,6 +186,14 @@ impl Credential {
             let mut env = self.common();
             env.extend(self.libpq());
             env.push(("PGPASSFILE".to_owned(), path("pgpass")));
+            return Ok(env);
+        }
+        if self.is_aws() {
+            write("aws", &self.aws_profile("default")?)?;
+            let mut env = self.common();
+            env.extend(self.aws_facts());
+            env.push(("AWS_SHARED_CREDENTIALS_FILE".to_owned(), path("aws")));
+            env.push(("AWS_PROFILE".to_owned(), "default".to_owned()));
             return Ok(env);
         }
         if self.is_ssh() {
@@ -210,6 +269,29 @@ pub(crate) mod tests {
         assert!(env.iter().all(|(_, value)| !value.contains("a\\b")));
         let (_, file) = env.iter().find(|(name, _)| name == "PGPASSFILE").unwrap();
         assert!(std::fs::read_to_string(file).unwrap().ends_with(":a\\\\b\\:c'd\n"));
+    }
+
+    #[test]
+    fn a_session_of_aws_has_the_shapes_that_aws_reads() {
+        let it = read(json!({"grant": "g", "kind": "aws_sts", "expires_at": "2026-01-31T14:30:00Z",
+            "credential": {"access_key_id": "ASIA1", "secret_access_key": "s/+e=", "session_token": "t==",
+                           "role": "arn:aws:iam::123456789012:role/x", "region": "eu-central-1"}}));
+        let keys: Value = serde_json::from_str(&it.aws_process().unwrap()).unwrap();
+        assert_eq!(
+            keys,
+            json!({"Version": 1, "AccessKeyId": "ASIA1", "SecretAccessKey": "s/+e=", "SessionToken": "t==",
+                   "Expiration": "2026-01-31T14:30:00Z"})
+        );
+        assert_eq!(
+            it.aws_profile("prod").unwrap(),
+            "[prod]\naws_access_key_id = ASIA1\naws_secret_access_key = s/+e=\naws_session_token = t==\n\
+             region = eu-central-1\n"
+        );
+        assert!(it.env_lines().unwrap().contains("export AWS_SECRET_ACCESS_KEY=s/+e=\n"));
+        let dir = super::super::private_file::TempDir::new().unwrap();
+        let env = it.child_env(dir.path()).unwrap();
+        assert!(env.iter().all(|(_, value)| !value.contains("s/+e") && !value.contains("t==")));
+        assert!(read(postgres()).aws_process().is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     access::{self, Found},
+    agent::Agent,
     client::typed,
     credential::Credential,
     exit::{Done, Exit, Failure},
@@ -14,6 +15,7 @@ use super::{
     private_file::Pending,
     text,
 };
+use crate::domain::time::Timestamp;
 
 /// Claim the credential of a grant
 #[derive(Debug, Args)]
@@ -39,19 +41,28 @@ pub enum Format {
     Env,
     /// Everything, as the server answered
     Json,
+    /// A profile of an AWS credentials file
+    Aws,
     /// A line of a PostgreSQL password file
     Pgpass,
+    /// Nothing is written: key and certificate go into the running ssh-agent for as long as they last
+    SshAgent,
     /// The password, token or private key alone
     Raw,
 }
 
 /// Run it.
 pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
-    if args.out.is_none() && cx.ui.tty.stdout && !args.reveal {
+    let to_agent = args.format == Format::SshAgent && !cx.ui.json();
+    if args.out.is_none() && cx.ui.tty.stdout && !args.reveal && !to_agent {
         return Err(Failure::usage("a secret is not shown to a terminal, and none was claimed")
             .next("pipe it on, write it with --out FILE, run a command with `tidegate exec`, or give --reveal"));
     }
     let format = if cx.ui.json() { Format::Json } else { args.format };
+    if to_agent && args.out.is_some() {
+        return Err(Failure::usage("--format ssh-agent writes no file: leave out --out"));
+    }
+    let agent = to_agent.then(Agent::find).transpose()?;
     let grant = match access::find(&args.name, cx).await? {
         Found::Live(grant) => grant,
         Found::Waiting(request) => return Err(access::pending(&request)),
@@ -64,6 +75,10 @@ pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
     // The place is made before anything is claimed: a claim ends the copy of an earlier one.
     let place = args.out.as_deref().map(place).transpose()?;
     let (raw, credential) = typed::<Credential>(access::claim(&grant.id, cx).await?)?;
+    if let Some(mut agent) = agent {
+        hand_to(&mut agent, &credential, cx)?;
+        return Ok(Exit::Ok);
+    }
     match place {
         None => show(cx, &raw, &credential, format)?,
         Some((pending, path)) => {
@@ -86,6 +101,17 @@ pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
     Ok(Exit::Ok)
 }
 
+/// Key and certificate into the agent, for as long as they last.
+fn hand_to(agent: &mut Agent, credential: &Credential, cx: &Cx) -> Result<(), Failure> {
+    let [(_, key), (_, certificate)] = credential.ssh_files()?;
+    let end: Timestamp =
+        credential.expires_at.parse().map_err(|_| Failure::local("the credential's end cannot be read"))?;
+    let comment = credential.field("key_id").unwrap_or_else(|| credential.grant.clone());
+    agent.add(&key, &certificate, &comment, end.seconds_since(cx.ui.now()).seconds())?;
+    cx.ui.note("key and certificate are in the ssh-agent");
+    Ok(())
+}
+
 /// Reserve the file; in a directory it is called `id`, as SSH keys may be.
 fn place(path: &Path) -> Result<(Pending, PathBuf), Failure> {
     let path = if path.is_dir() { path.join("id") } else { path.to_owned() };
@@ -97,9 +123,17 @@ fn rendered(raw: &Value, credential: &Credential, format: Format) -> Result<Stri
         // A key and a certificate do not fit into variables.
         Format::Env if !credential.is_ssh() => credential.env_lines()?,
         Format::Env | Format::Json => text::json_text(raw, true) + "\n",
+        Format::Aws => credential.aws_profile(&profile(&credential.kind, raw))?,
         Format::Pgpass => credential.pgpass()?,
+        Format::SshAgent => return Err(Failure::usage("key and certificate go into the agent, and nowhere else")),
         Format::Raw => credential.raw()?.expose().trim_end().to_owned() + "\n",
     })
+}
+
+/// A profile is called after the role, or `default`.
+fn profile(kind: &str, raw: &Value) -> String {
+    let role = raw.pointer("/credential/role").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
+    role.filter(|_| kind == "aws_sts").unwrap_or("default").to_owned()
 }
 
 fn show(cx: &Cx, raw: &Value, credential: &Credential, format: Format) -> Result<(), Failure> {

@@ -55,6 +55,18 @@ pub struct ExecArgs {
     /// Give the grant back afterwards
     #[arg(long)]
     pub end: bool,
+    /// For `tidegate ssh`: where the command logs in.
+    #[arg(skip)]
+    pub login: Option<Login>,
+}
+
+/// Where `ssh` logs in, as far as it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The login name; the certificate's first principal without it.
+    pub user: Option<String>,
+    /// The host; the one that the credential names without it.
+    pub host: Option<String>,
 }
 
 /// Run it.
@@ -78,9 +90,15 @@ pub async fn run(args: ExecArgs, cx: &Cx) -> Done {
 async fn start(args: &ExecArgs, cx: &Cx) -> Result<(GrantView, TempDir, Child), Failure> {
     let grant = grant(args, cx).await?;
     let dir = TempDir::new()?;
+    let mut place = Vec::new();
     let env = if grant.claimable {
         let (_, credential) = typed::<Credential>(access::claim(&grant.id, cx).await?)?;
+        if let Some(login) = &args.login {
+            place = destination(login, &credential)?;
+        }
         credential.child_env(dir.path())?
+    } else if args.login.is_some() {
+        return Err(Failure::new(Exit::Conflict, "there is no certificate to claim for this grant"));
     } else {
         vec![("TIDEGATE_GRANT".to_owned(), grant.id.clone())]
     };
@@ -92,7 +110,13 @@ async fn start(args: &ExecArgs, cx: &Cx) -> Result<(GrantView, TempDir, Child), 
     if let Some(key) = key.filter(|_| matches!(name, "ssh" | "scp" | "sftp")) {
         command.args(["-i", key, "-o", "IdentitiesOnly=yes"]);
     }
-    command.args(words).envs(env).env_remove("TIDEGATE_TOKEN");
+    if env.iter().any(|(name, _)| name == "AWS_SHARED_CREDENTIALS_FILE") {
+        // Keys in variables would go before those in the file.
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+            command.env_remove(name);
+        }
+    }
+    command.args(place).args(words).envs(env).env_remove("TIDEGATE_TOKEN");
     command.stdin(if cx.global.token_stdin { Stdio::null() } else { Stdio::inherit() });
     let child = command.spawn().map_err(|e| {
         Failure::local(format!("`{}` could not be started: {e}", clean(program)))
@@ -100,6 +124,21 @@ async fn start(args: &ExecArgs, cx: &Cx) -> Result<(GrantView, TempDir, Child), 
             .next(format!("run it again, or end it: tidegate end {}", clean(&grant.id)))
     })?;
     Ok((grant, dir, child))
+}
+
+/// `-l USER HOST`, from what was said and what the credential says.
+fn destination(login: &Login, credential: &Credential) -> Result<Vec<String>, Failure> {
+    let principals = credential.field("principals").unwrap_or_default();
+    let user = login.user.clone().or_else(|| principals.split(',').next().map(str::to_owned));
+    let user = user.filter(|u| !u.is_empty()).ok_or_else(|| Failure::usage("name the user: USER@HOST"))?;
+    let host = login.host.clone().or_else(|| credential.field("host"));
+    let host = host.ok_or_else(|| {
+        Failure::usage("the target does not say which host it is").next("name the host, and the target with --target")
+    })?;
+    if user.starts_with('-') || host.starts_with('-') {
+        return Err(Failure::usage("that is not the name of a user or a host"));
+    }
+    Ok(vec!["-l".to_owned(), user, host])
 }
 
 /// The live grant to use; asks for it and waits if that is allowed.

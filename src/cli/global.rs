@@ -74,7 +74,7 @@ impl Global {
     }
 
     /// How long one call may take.
-    fn call_timeout(&self) -> Duration {
+    pub fn call_timeout(&self) -> Duration {
         self.timeout.unwrap_or(Ttl::seconds_or_one(CALL_SECONDS)).as_std()
     }
 }

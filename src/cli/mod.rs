@@ -2,11 +2,14 @@
 //! that the server decides, and keeps nothing between two runs.
 
 mod access;
+mod agent;
 mod audit;
 pub mod audit_verify;
+mod aws_process;
 mod client;
 #[cfg(test)]
 mod command_tests;
+mod connect;
 mod credential;
 mod creds;
 mod decide;
@@ -14,10 +17,12 @@ mod doctor;
 mod ending;
 mod exec;
 pub mod exit;
+mod git_credential;
 mod global;
 mod local;
 mod lock;
 mod ls;
+mod obtain;
 mod output;
 mod policy;
 mod private_file;
@@ -79,6 +84,10 @@ enum ClientCommand {
     Status,
     Creds(creds::CredsArgs),
     Exec(exec::ExecArgs),
+    Psql(connect::PsqlArgs),
+    Ssh(connect::SshArgs),
+    AwsCredentialProcess(aws_process::AwsProcessArgs),
+    GitCredential(git_credential::GitArgs),
     Extend(ending::ExtendArgs),
     #[command(visible_alias = "end")]
     Release(ending::ReleaseArgs),
@@ -135,13 +144,15 @@ fn start(command: Command, cx: &Cx) -> Done {
 }
 
 async fn interruptible(command: ClientCommand, cx: &Cx) -> Done {
-    if let ClientCommand::Exec(args) = command {
-        // Its child gets the signals.
-        return exec::run(args, cx).await;
-    }
-    tokio::select! {
-        done = dispatch(command, cx) => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::silent(Exit::Interrupted)),
+    // Of those that have a child, it gets the signals.
+    match command {
+        ClientCommand::Exec(args) => exec::run(args, cx).await,
+        ClientCommand::Psql(args) => connect::psql(args, cx).await,
+        ClientCommand::Ssh(args) => connect::ssh(args, cx).await,
+        command => tokio::select! {
+            done = dispatch(command, cx) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::silent(Exit::Interrupted)),
+        },
     }
 }
 
@@ -159,6 +170,10 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Status => whoami::status(cx).await,
         ClientCommand::Creds(args) => creds::run(args, cx).await,
         ClientCommand::Exec(args) => exec::run(args, cx).await,
+        ClientCommand::Psql(args) => connect::psql(args, cx).await,
+        ClientCommand::Ssh(args) => connect::ssh(args, cx).await,
+        ClientCommand::AwsCredentialProcess(args) => aws_process::run(args, cx).await,
+        ClientCommand::GitCredential(args) => git_credential::run(args, cx).await,
         ClientCommand::Extend(args) => ending::extend(args, cx).await,
         ClientCommand::Release(args) => ending::release(args, cx).await,
         ClientCommand::Revoke(args) => ending::revoke(args, cx).await,

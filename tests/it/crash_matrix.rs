@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 
+use tidegate::ports::clock::{Clock, SystemClock};
+
 use crate::{
-    connectors_ldap::{self, World as Ldap},
-    connectors_postgres::World as Postgres,
-    connectors_vault::World as Vault,
+    connectors_aws::is_denied,
     crash_child::{Child, Home, Start},
-    servers::{openbao, postgres::shared},
+    crash_far::Far,
+    servers::{moto, postgres::shared},
     world::Db,
 };
 
@@ -33,16 +34,19 @@ const TIMEOUT_VAULT: u64 = 4;
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Token,
     Ssh,
     Directory,
     Postgres,
     Vault,
     Ldap,
+    AwsSts,
+    AwsIamGroup,
 }
 
-const KINDS: [Kind; 6] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres, Kind::Vault, Kind::Ldap];
+const KINDS: [Kind; 8] =
+    [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres, Kind::Vault, Kind::Ldap, Kind::AwsSts, Kind::AwsIamGroup];
 
 /// Reached by every connector. The first time that a point of opening is reached is the bystander's.
 const POINTS: [&str; 20] = [
@@ -89,12 +93,9 @@ const VAULT_POINTS: [&str; 7] = [
 ];
 const LDAP_POINTS: [&str; 4] = ["ldap.take.called@2", "ldap.take.called@3", "ldap.leave.called", "ldap.leave.called@2"];
 
-/// A target that is no part of the broker.
-enum Far {
-    Postgres(Postgres<'static>),
-    Vault(Vault<'static>),
-    Ldap(Ldap),
-}
+const AWS_STS_POINTS: [&str; 4] =
+    ["aws_sts.activate.called@2", "aws_sts.activate.called@3", "aws_sts.mint.called@2", "aws_sts.revoke.denied"];
+const AWS_IAM_GROUP_POINTS: [&str; 3] = ["aws_iam_group.taken@2", "aws_iam_group.taken@4", "aws_iam_group.left"];
 
 impl Kind {
     fn points(self) -> impl Iterator<Item = &'static str> {
@@ -103,13 +104,15 @@ impl Kind {
             Self::Postgres => &POSTGRES_POINTS,
             Self::Vault => &VAULT_POINTS,
             Self::Ldap => &LDAP_POINTS,
+            Self::AwsSts => &AWS_STS_POINTS,
+            Self::AwsIamGroup => &AWS_IAM_GROUP_POINTS,
             Self::Token | Self::Ssh | Self::Directory => &[],
         };
         POINTS.iter().chain(claims).chain(own).copied()
     }
 
     const fn mints(self) -> bool {
-        !matches!(self, Self::Directory | Self::Ldap)
+        !matches!(self, Self::Directory | Self::Ldap | Self::AwsIamGroup)
     }
 
     const fn target(self) -> &'static str {
@@ -120,6 +123,7 @@ impl Kind {
             Self::Postgres => "prod-db",
             Self::Vault => "prod-vault",
             Self::Ldap => "corp-ldap",
+            Self::AwsSts | Self::AwsIamGroup => "prod-aws",
         }
     }
 
@@ -132,6 +136,7 @@ impl Kind {
             Self::Postgres => ("db:orders", "db:orders-admin"),
             Self::Vault => ("vault:orders", "vault:orders-admin"),
             Self::Ldap => ("ldap:ops", "ldap:odd"),
+            Self::AwsSts | Self::AwsIamGroup => ("aws:orders", "aws:orders-admin"),
         }
     }
 }
@@ -179,7 +184,7 @@ impl Case {
                 let line = json!({"entitlement": [{
                     "id": entitlement, "target": id, "title": "Orders", "parameters": parameters, "default_ttl": "1h",
                     "max_ttl": "4h", "sensitivity": sensitivity, "approvers": ["approvers"],
-                    "allow_no_backstop": kind == Kind::Ldap,
+                    "allow_no_backstop": matches!(kind, Kind::Ldap | Kind::AwsSts | Kind::AwsIamGroup),
                 }]});
                 let _ = write!(entitlements, "\n{}", toml::to_string(&line).unwrap());
             }
@@ -370,6 +375,29 @@ impl Case {
                 }
                 _ => ensure!(false, "no target"),
             },
+            Kind::AwsSts => {
+                let Some(Far::Aws(aws)) = &self.far else { bail!("no role") };
+                let role = &aws.names[0];
+                let found = moto::shared().policies(role).await;
+                let open = |id: &String| id.replace("grt_", "tg-").to_lowercase();
+                let expected: BTreeSet<String> = expected.iter().map(open).collect();
+                let now = SystemClock::new().now();
+                let open: BTreeSet<String> = found
+                    .iter()
+                    .filter(|(name, text)| !is_denied([*text], name, now))
+                    .map(|(n, _)| n.clone())
+                    .collect();
+                ensure!(open == expected, "open {open:?}, live {expected:?}");
+            }
+            Kind::AwsIamGroup => {
+                let Some(Far::Aws(aws)) = &self.far else { bail!("no groups") };
+                let rows = self.home.rows("SELECT entitlement FROM grants WHERE state = 'active'").await?;
+                let held: BTreeSet<String> = rows.into_iter().flatten().collect();
+                for (group, entitlement) in aws.names.iter().zip(["aws:orders", "aws:orders-admin"]) {
+                    let is_in = moto::shared().members(group).await.contains(&aws.user);
+                    ensure!(is_in == held.contains(entitlement), "{entitlement}: member {is_in}, live {held:?}");
+                }
+            }
         }
         Ok(())
     }
@@ -382,6 +410,10 @@ impl Case {
             (_, Some(Far::Postgres(target))) => {
                 let options = shared().options(field("username")?, field("password")?, &target.database);
                 Ok(options.connect().await.is_ok())
+            }
+            (Kind::AwsSts, Some(Far::Aws(aws))) => {
+                let policies = moto::shared().policies(&aws.names[0]).await;
+                Ok(!is_denied(policies.values(), field("source_identity")?, SystemClock::new().now()))
             }
             (_, Some(Far::Vault(_))) => {
                 let options = shared().options(field("username")?, field("password")?, "postgres");
@@ -401,33 +433,6 @@ impl Case {
                 Ok(!krl.serials.contains(certificate.serial()))
             }
             _ => Ok(false),
-        }
-    }
-}
-
-impl Far {
-    async fn new(kind: Kind) -> Option<Self> {
-        match kind {
-            Kind::Token | Kind::Ssh | Kind::Directory => None,
-            Kind::Postgres => Some(Self::Postgres(Postgres::new(shared()).await)),
-            Kind::Vault => Some(Self::Vault(Vault::new(openbao::shared().await, shared()).await)),
-            Kind::Ldap => Some(Self::Ldap(Ldap::new())),
-        }
-    }
-
-    /// Kind of connector, settings of the target, parameters of the two entitlements.
-    fn described(&self, mark: &str) -> (&'static str, Value, [Value; 2]) {
-        let twice = |parameters: Value| [parameters.clone(), parameters];
-        match self {
-            Self::Postgres(world) => {
-                let settings = world.settings(&json!({"mark": mark, "pool_size": 3}));
-                ("postgres", Value::Object(settings), twice(json!({"roles": [world.name("app")]})))
-            }
-            Self::Vault(world) => ("vault", world.settings(), twice(world.parameters())),
-            Self::Ldap(world) => {
-                let settings = world.settings(&json!({"connections": 2}));
-                ("ldap", settings, [json!({"group": connectors_ldap::OPS}), json!({"group": connectors_ldap::ODD})])
-            }
         }
     }
 }

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, retry::RetryConfig};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
+    retry::RetryConfig,
+};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_sts::operation::assume_role::{AssumeRoleOutput, builders::AssumeRoleFluentBuilder};
@@ -29,7 +32,7 @@ use crate::{
 };
 
 /// Tries of one call that AWS is too busy for.
-const TRIES: u32 = 5;
+const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(80);
 
 /// How the broker itself comes in: `[target.settings.broker]`.
@@ -206,7 +209,7 @@ impl Account {
         let mut random = [0_u8; 1];
         // Without randomness the pause is only less even.
         let _ = self.entropy.fill(&mut random);
-        PAUSE.saturating_mul(1 << tried.min(5)).mul_f64(0.25 + f64::from(random[0]) / 340.0)
+        PAUSE.saturating_mul(1 << tried.min(4)).mul_f64(0.25 + f64::from(random[0]) / 340.0)
     }
 
     async fn forget(&self, old: &Arc<Session>) {
@@ -224,13 +227,14 @@ impl Account {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(http.clone())
             .time_source(SharedTimeSource::new(BrokerTime(Arc::clone(&self.clock))))
             // The tries are counted in one place, for STS and IAM alike.
             .retry_config(RetryConfig::disabled());
         if let Some(file) = &self.broker.credentials_file {
             let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file).build();
-            let mut provider = ProfileFileCredentialsProvider::builder().profile_files(files);
+            let config = ProviderConfig::without_region().with_http_client(http);
+            let mut provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files);
             if let Some(profile) = &self.broker.profile {
                 provider = provider.profile_name(profile);
             }

@@ -2,7 +2,7 @@
 //!
 //! `docs/adr/0010-iam-by-hand.md` says why this is not the SDK's client.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
@@ -179,10 +179,21 @@ impl Account {
     }
 }
 
+/// The form, encoded as the SDKs of AWS do it (RFC 3986): some signatures are checked over what the server encodes anew.
 fn form(action: &str, arguments: &[(&str, &str)]) -> String {
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("Action", action).append_pair("Version", "2010-05-08").extend_pairs(arguments);
-    form.finish()
+    let mut form = format!("Action={action}&Version=2010-05-08");
+    for (name, value) in arguments {
+        let _ = write!(form, "&{name}=");
+        for byte in value.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => form.push(char::from(byte)),
+                other => {
+                    let _ = write!(form, "%{other:02X}");
+                }
+            }
+        }
+    }
+    form
 }
 
 /// `None` for what is not there.
@@ -236,5 +247,6 @@ mod tests {
         let listed = "<R><PolicyNames><member>tg-1</member><member>tg-2</member></PolicyNames></R>";
         assert_eq!(elements(listed, &["member"]).unwrap().len(), 2);
         assert!(elements("nonsense", &["member"]).is_err());
+        assert_eq!(form("A", &[("B", "* +ä")]), "Action=A&Version=2010-05-08&B=%2A%20%2B%C3%A4");
     }
 }

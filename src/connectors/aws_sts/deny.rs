@@ -6,14 +6,10 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::{
-    grant::object_name,
-    id::GrantId,
-    time::{Timestamp, Ttl},
-};
+use crate::domain::{grant::object_name, id::GrantId, time::Timestamp};
 
-/// A session may outlast the grant by this much, for AWS mints none shorter; then clocks may differ a little.
-const LONGEST_TAIL: Ttl = Ttl::seconds_or_one(960);
+/// Seconds that a session may outlast the grant, for AWS mints none shorter; then clocks may differ a little.
+const LONGEST_TAIL: i64 = 960;
 
 /// What a grant's policy at the role says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +54,9 @@ impl Deny {
     }
 }
 
-/// When the last session that was minted for a grant with this end has expired by itself.
+/// When the last session that was minted for a grant with this end has expired by itself, in whole seconds.
 pub(super) const fn last_session_ends(not_after: Timestamp) -> Timestamp {
-    not_after.plus(LONGEST_TAIL)
+    Timestamp::from_seconds(not_after.seconds().saturating_add(LONGEST_TAIL))
 }
 
 #[cfg(test)]

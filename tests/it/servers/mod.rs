@@ -1,6 +1,8 @@
 //! Real servers for the tests, started by the tests on free loopback ports and gone when the tests are.
 
 pub mod active_directory;
+#[cfg(feature = "failpoints")]
+pub mod moto;
 pub mod openbao;
 pub mod postgres;
 pub mod scim;
