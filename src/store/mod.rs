@@ -4,6 +4,7 @@
 
 mod audit;
 mod connection;
+mod departures;
 mod directory;
 mod ending;
 mod error;
@@ -19,12 +20,14 @@ mod outbox;
 mod requests;
 mod revocations;
 mod row;
+mod sightings;
 mod sources;
 mod tokens;
 mod writer;
 
 pub use audit::{AuditFilter, Checkpoint, StoredEvent};
 pub use connection::{Backend, Options, Store};
+pub use departures::{Collision, Departures, HeldDeparture};
 pub use ending::EndScope;
 pub use error::StoreError;
 pub use grants::{Due, GrantFilter, Unreadable};
@@ -33,6 +36,7 @@ pub use lifecycle::{DueIdentity, Orphaned};
 pub use locks::{Lock, LockKind};
 pub use outbox::Outgoing;
 pub use requests::RequestFilter;
+pub use sightings::UnusedToken;
 pub use sources::SourceToken;
 pub use tokens::{Token, TokenKind};
 pub use writer::{Tx, WriteStats};

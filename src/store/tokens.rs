@@ -52,15 +52,15 @@ pub struct Token {
 }
 
 impl Store {
-    /// Whose token has this hash, if it works at `now`, and until when?
+    /// Whose token has this hash, if it works at `now`; which one it is, and until when it works.
     pub async fn subject_of_token(
         &self,
         hash: &[u8],
         kind: TokenKind,
         now: Timestamp,
-    ) -> Result<Option<(Subject, Timestamp)>, StoreError> {
+    ) -> Result<Option<(Subject, TokenId, Timestamp)>, StoreError> {
         const SQL: &str = concat!(
-            "SELECT t.expires_at, ",
+            "SELECT t.id AS token_id, t.expires_at, ",
             subject_columns!(),
             " FROM tokens t JOIN identities i ON i.id = t.identity_id \
              WHERE t.hash = $3 AND t.kind = $4 AND t.revoked_at IS NULL AND t.expires_at > $1"
@@ -72,7 +72,10 @@ impl Store {
             .bind(kind.as_str())
             .fetch_optional(&self.inner.readers)
             .await?;
-        let read = |row| Ok((subject(row)?, Reader::new("tokens", row).instant("expires_at")?));
+        let read = |row| {
+            let r = Reader::new("tokens", row);
+            Ok((subject(row)?, r.parsed("token_id")?, r.instant("expires_at")?))
+        };
         row.as_ref().map(read).transpose()
     }
 

@@ -6,8 +6,13 @@
 //! [`Broker::attend`].
 
 mod attend;
+mod breaker;
 mod leaver;
 mod mover;
+mod newcomer;
+
+pub use breaker::AcceptedView;
+pub(crate) use newcomer::Adoption;
 
 use serde_json::{Value, json};
 
@@ -77,7 +82,8 @@ impl Broker {
         self.note(tx, event).await
     }
 
-    /// Record that `before` is to be `after`, with everything that follows from it in the same commit.
+    /// Record that `before` is to be `after`, with everything that follows from it in the same commit. If a source takes
+    /// away too many at once it is [`BrokerError::Held`]: take the change back and tell the source to come again.
     pub(crate) async fn record_change(
         &self,
         tx: &mut Tx,
@@ -87,6 +93,11 @@ impl Broker {
         mut details: Value,
     ) -> Result<Change, BrokerError> {
         let change = Change::of(before, after);
+        if change == Change::Left {
+            self.count_departure(tx, cause, before).await?;
+        } else if let Some(source) = after.source.filter(|_| after.active && cause.is_source()) {
+            tx.forget_held(source, after.id).await?;
+        }
         // Looked at again after the commit also when it left: what another change was opening in that very moment.
         let recheck = matches!(change, Change::Moved | Change::Left).then_some(cause.recheck());
         tx.update_identity(after, recheck, cause.now).await?;
