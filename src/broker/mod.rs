@@ -54,7 +54,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use claim::Handover;
 pub use context::Ctx;
 pub use error::BrokerError;
-pub use lifecycle::AcceptedView;
+pub use lifecycle::{AcceptedView, Heard, Hearing};
 pub use oauth::IssuedToken;
 pub use observe::Readiness;
 pub use reap::Outcome;

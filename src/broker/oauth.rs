@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Broker, BrokerError, Ctx, authenticate::{API_AUDIENCE, issued_at}, record::Cause};
+use super::{
+    Broker, BrokerError, Ctx,
+    authenticate::{API_AUDIENCE, issued_at},
+    record::Cause,
+};
 use crate::{
     domain::{grant::grant_of_object, id::IdentityId, identity::Identity, secret::Secret, time::Timestamp},
     ports::{revocations::Revocations, signer::Algorithm},

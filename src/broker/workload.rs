@@ -108,12 +108,7 @@ impl Broker {
     }
 
     /// An active person other than the owner.
-    async fn backup_owner(
-        &self,
-        ctx: &Ctx,
-        key: &str,
-        owner: Option<IdentityId>,
-    ) -> Result<IdentityId, BrokerError> {
+    async fn backup_owner(&self, ctx: &Ctx, key: &str, owner: Option<IdentityId>) -> Result<IdentityId, BrokerError> {
         let found = self.find_subject(key, ctx.now).await?.map(|s| s.identity);
         let fits = |i: &Identity| i.kind == IdentityKind::Person && i.active && Some(i.id) != owner;
         let unfit = || BrokerError::invalid("backup_owner", "must be an active person, and not the owner");

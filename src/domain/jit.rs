@@ -65,7 +65,10 @@ impl JitRule {
     /// What is wrong with it, if something is.
     pub fn fault(&self) -> Option<String> {
         if self.ends_after.is_none() && (self.employment == "guest" || self.never_adopted) {
-            return Some(format!("jit rule for {}: guests, and accounts that no source takes over, need `ends_after`", self.issuer));
+            return Some(format!(
+                "jit rule for {}: guests, and accounts that no source takes over, need `ends_after`",
+                self.issuer
+            ));
         }
         None
     }

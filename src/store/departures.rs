@@ -187,9 +187,11 @@ impl Tx {
     /// A source goes on: what it takes away until then is accepted, and its window begins anew.
     pub async fn accept_departures(&mut self, source: SourceId, until: Timestamp) -> Result<(), StoreError> {
         self.execute_one(
-            query("UPDATE departures SET held_at = NULL, accepted_until = $1, since = 0, gone = 0 WHERE source_id = $2")
-                .bind(until.micros())
-                .bind(source.to_string()),
+            query(
+                "UPDATE departures SET held_at = NULL, accepted_until = $1, since = 0, gone = 0 WHERE source_id = $2",
+            )
+            .bind(until.micros())
+            .bind(source.to_string()),
         )
         .await
     }
@@ -315,11 +317,9 @@ impl Tx {
     pub async fn take_resolution(&mut self, source: SourceId, identity: IdentityId) -> Result<bool, StoreError> {
         let gone = self
             .execute(
-                query(
-                    "DELETE FROM collisions WHERE source_id = $1 AND identity_id = $2 AND resolved_at IS NOT NULL",
-                )
-                .bind(source.to_string())
-                .bind(identity.to_string()),
+                query("DELETE FROM collisions WHERE source_id = $1 AND identity_id = $2 AND resolved_at IS NOT NULL")
+                    .bind(source.to_string())
+                    .bind(identity.to_string()),
             )
             .await?;
         Ok(gone == 1)

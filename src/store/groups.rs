@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use sqlx::{any::AnyRow, query};
 
-use super::{Store, StoreError, Tx, identities::Recheck, row::{Reader, to_json}};
+use super::{
+    Store, StoreError, Tx,
+    identities::Recheck,
+    row::{Reader, to_json},
+};
 use crate::domain::{
     id::{GroupId, IdentityId},
     identity::{Group, TEAM},

@@ -52,9 +52,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.inner.readers)
             .await?;
-        Ok(readable(&rows, |row| {
-            Ok((subject(row)?, Reader::new("identities", row).optional_instant("last_seen_at")?))
-        }))
+        Ok(readable(&rows, |row| Ok((subject(row)?, Reader::new("identities", row).optional_instant("last_seen_at")?))))
     }
 
     /// Working tokens that were not used since `used_before`, and those that were never used since `made_before`.
@@ -101,12 +99,7 @@ impl Store {
     }
 
     /// Active standing members of a group.
-    pub async fn standing_members(
-        &self,
-        group: &str,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<Subject>, StoreError> {
+    pub async fn standing_members(&self, group: &str, limit: u32, now: Timestamp) -> Result<Vec<Subject>, StoreError> {
         const SQL: &str = concat!(
             "SELECT ",
             subject_columns!(),

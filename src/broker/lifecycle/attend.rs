@@ -88,7 +88,6 @@ impl Broker {
                 break;
             }
         }
-        crate::failpoint::hit("mover.recorded");
         self.wake();
         self.shorten_at_targets(&subject, &found).await;
         Ok(())

@@ -25,12 +25,7 @@ pub struct AcceptedView {
 
 impl Broker {
     /// One who leaves because a source says so: counted, and refused if they are too many.
-    pub(super) async fn count_departure(
-        &self,
-        tx: &mut Tx,
-        cause: &Cause,
-        gone: &Identity,
-    ) -> Result<(), BrokerError> {
+    pub(super) async fn count_departure(&self, tx: &mut Tx, cause: &Cause, gone: &Identity) -> Result<(), BrokerError> {
         let Some(source) = gone.source.filter(|_| cause.is_source()) else { return Ok(()) };
         let window = cause.now.minus_std(self.settings.departures.window);
         let so_far = tx.count_departure(source, window, cause.now).await?;

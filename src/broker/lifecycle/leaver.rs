@@ -16,12 +16,7 @@ use crate::{
 
 impl Broker {
     /// What ends with somebody, in the commit in which they go.
-    pub(super) async fn record_leaver(
-        &self,
-        tx: &mut Tx,
-        cause: &Cause,
-        gone: &Identity,
-    ) -> Result<(), BrokerError> {
+    pub(super) async fn record_leaver(&self, tx: &mut Tx, cause: &Cause, gone: &Identity) -> Result<(), BrokerError> {
         let (grants, cancelled, tokens) = self.end_all_of(tx, cause, gone.id).await?;
         let orphans = if gone.kind == IdentityKind::Person {
             tx.recheck_teams_of(gone.id, cause.recheck()).await?;

@@ -7,12 +7,15 @@
 
 mod attend;
 mod breaker;
+mod heard;
 mod leaver;
 mod mover;
 mod newcomer;
 
 pub use breaker::AcceptedView;
-pub(crate) use newcomer::Adoption;
+pub use heard::{Heard, Hearing};
+#[allow(unused_imports, reason = "for the edges of sources")]
+pub(crate) use newcomer::Adoptee;
 
 use serde_json::{Value, json};
 
@@ -20,7 +23,7 @@ use super::{Broker, BrokerError, record::Cause};
 use crate::{
     domain::{
         id::IdentityId,
-        identity::{Group, Identity},
+        identity::{Group, Identity, Origin},
     },
     store::{Recheck, Tx},
 };
@@ -41,8 +44,7 @@ pub(crate) enum Change {
 impl Change {
     /// What it comes to that `before` is `after`.
     pub(crate) fn of(before: &Identity, after: &Identity) -> Self {
-        let decided_by =
-            |i: &Identity| (i.name.clone(), i.owner, i.contract_end, i.attributes.clone(), i.orphaned_at);
+        let decided_by = |i: &Identity| (i.name.clone(), i.owner, i.contract_end, i.attributes.clone(), i.orphaned_at);
         match (before.active, after.active) {
             (true, false) => Self::Left,
             (false, true) => Self::Returned,
@@ -98,6 +100,8 @@ impl Broker {
         } else if let Some(source) = after.source.filter(|_| after.active && cause.is_source()) {
             tx.forget_held(source, after.id).await?;
         }
+        let adopted = before.source.is_none() && after.source.is_some();
+        let after = &if adopted { taken_over(before, after) } else { after.clone() };
         // Looked at again after the commit also when it left: what another change was opening in that very moment.
         let recheck = matches!(change, Change::Moved | Change::Left).then_some(cause.recheck());
         tx.update_identity(after, recheck, cause.now).await?;
@@ -107,6 +111,11 @@ impl Broker {
         let mut event = self.event(cause, change.action(), details)?;
         event.subject = Some(after.id);
         self.note(tx, event).await?;
+        if adopted {
+            let mut event = self.event(cause, "identity.adopted", json!({"source": after.source}))?;
+            event.subject = Some(after.id);
+            self.note(tx, event).await?;
+        }
         if change == Change::Left {
             self.record_leaver(tx, cause, after).await?;
         }
@@ -138,8 +147,16 @@ impl Broker {
 
     /// After the commit of such a change: what became due is looked at now.
     pub(crate) fn wake(&self) {
+        crate::failpoint::hit("lifecycle.recorded");
         self.due.notify_waiters();
     }
+}
+
+/// A source answers for it from now on: nobody else has to, and what was only until then is over.
+fn taken_over(before: &Identity, after: &Identity) -> Identity {
+    let until_then = before.origin == Origin::Jit && after.contract_end == before.contract_end;
+    let contract_end = after.contract_end.filter(|_| !until_then);
+    Identity { answer_by: None, contract_end, ..after.clone() }
 }
 
 impl Cause {

@@ -9,20 +9,22 @@ use super::super::{Broker, BrokerError, Ctx, lock::only_admins, record::Cause};
 use crate::{
     domain::{
         decision::Reason,
-        id::{CorrelationId, IdentityId},
-        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Origin, Source, Subject},
+        id::{CorrelationId, IdentityId, SourceId},
+        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Origin, Subject},
         jit::{AdoptBy, FirstLogin, JitRule},
+        time::Timestamp,
     },
     store::{Collision, StoreError, Tx},
 };
 
 /// What a source's new person comes to.
 #[derive(Debug, Clone)]
-pub(crate) enum Adoption {
+pub(crate) enum Adoptee {
     /// Nobody like that is known: make them, with [`Broker::record_joiner`].
-    New,
-    /// They are known, and the source's from now on; this is what they are after it. Recorded.
-    Adopted(Box<Identity>),
+    Nobody,
+    /// They are known, and become the source's: [`Broker::record_change`] from this to the same with the source's facts.
+    /// By which rule is the second part.
+    Known(Box<Identity>, &'static str),
     /// They may be somebody who is known, and no rule says so: answer with a conflict, take the change back, and call
     /// [`Broker::record_collision`].
     Collides(Collision),
@@ -111,59 +113,47 @@ impl Broker {
 
     /// A source makes somebody: are they known already? Call this before making them, in the same change. `new` has the
     /// source's facts; whoever is adopted keeps their id.
-    pub(crate) async fn adopt(
+    pub(crate) async fn adoptee(
         &self,
         tx: &mut Tx,
-        cause: &Cause,
-        source: &Source,
+        source: SourceId,
         new: &Identity,
-    ) -> Result<Adoption, BrokerError> {
-        let known = tx.namesakes(&new.name, new.email.as_deref(), new.external_id.as_deref(), cause.now).await?;
-        let (mut fits, mut collides) = (None, None);
+        now: Timestamp,
+    ) -> Result<Adoptee, BrokerError> {
+        let known = tx.namesakes(&new.name, new.email.as_deref(), new.external_id.as_deref(), now).await?;
+        let mut collides = None;
         for Subject { identity: before, .. } in known {
-            let matched = matched(&before, new);
-            if before.source == Some(source.id) {
-                if tx.take_resolution(source.id, before.id).await? {
-                    fits = Some((before, "an administrator's decision"));
-                    break;
+            if before.source == Some(source) {
+                if tx.take_resolution(source, before.id).await? {
+                    return Ok(Adoptee::Known(Box::new(before), "an administrator's decision"));
                 }
                 // Its own: whether two of its people may share a name or an e-mail is for uniqueness to say.
                 continue;
             }
-            match self.may_adopt(tx, &before, new).await? {
-                Some(by) => fits = Some((before, by)),
-                None if matched.is_some() => collides = Some((before, matched.unwrap_or("external_id"))),
-                None => {}
+            if let Some(by) = self.may_adopt(tx, &before, new).await? {
+                return Ok(Adoptee::Known(Box::new(before), by));
+            }
+            if let Some(matched) = matched(&before, new) {
+                collides = collides.or(Some((before.id, matched)));
             }
         }
-        if let Some((before, matched)) = collides.filter(|_| fits.is_none()) {
-            return Ok(Adoption::Collides(Collision {
-                source: source.id,
-                identity: before.id,
-                name: new.name.clone(),
-                external_id: new.external_id.clone(),
-                matched: matched.to_owned(),
-            }));
-        }
-        let Some((before, by)) = fits else { return Ok(Adoption::New) };
-        let after = Identity {
-            id: before.id,
-            version: before.version,
-            origin: before.origin,
-            source: Some(source.id),
-            answer_by: None,
-            ..new.clone()
-        };
-        self.record_change(tx, cause, &before, &after, json!({"source": source.name})).await?;
-        let mut event = self.event(cause, "identity.adopted", json!({"source": source.id, "name": source.name, "by": by}))?;
-        event.subject = Some(after.id);
-        self.note(tx, event).await?;
-        // The row has moved on by one.
-        Ok(Adoption::Adopted(Box::new(Identity { version: before.version.saturating_add(1), ..after })))
+        let Some((identity, matched)) = collides else { return Ok(Adoptee::Nobody) };
+        Ok(Adoptee::Collides(Collision {
+            source,
+            identity,
+            name: new.name.clone(),
+            external_id: new.external_id.clone(),
+            matched: matched.to_owned(),
+        }))
     }
 
     /// By which rule, if any.
-    async fn may_adopt(&self, tx: &mut Tx, before: &Identity, new: &Identity) -> Result<Option<&'static str>, BrokerError> {
+    async fn may_adopt(
+        &self,
+        tx: &mut Tx,
+        before: &Identity,
+        new: &Identity,
+    ) -> Result<Option<&'static str>, BrokerError> {
         if before.origin != Origin::Jit || before.source.is_some() {
             return Ok(None);
         }
@@ -239,7 +229,11 @@ fn matched(known: &Identity, new: &Identity) -> Option<&'static str> {
 }
 
 fn no_account(text: &str) -> BrokerError {
-    let reason =
-        Reason { action: "FirstLogin".to_owned(), policy: "jit".to_owned(), effect: "forbid".to_owned(), text: text.to_owned() };
+    let reason = Reason {
+        action: "FirstLogin".to_owned(),
+        policy: "jit".to_owned(),
+        effect: "forbid".to_owned(),
+        text: text.to_owned(),
+    };
     BrokerError::Denied { reasons: vec![reason], conditions: Vec::new() }
 }

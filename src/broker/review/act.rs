@@ -3,7 +3,9 @@
 
 use serde_json::json;
 
-use super::super::{Broker, BrokerError, Ctx, ask::required_text, lock::only_admins, record::Cause, view::IdentityView};
+use super::super::{
+    Broker, BrokerError, Ctx, ask::required_text, lock::only_admins, record::Cause, view::IdentityView,
+};
 use crate::{
     domain::{
         id::{GroupId, IdentityId},

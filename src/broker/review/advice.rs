@@ -50,7 +50,9 @@ fn advise(target: &Description, entitlements: &[&Entitlement]) -> (&'static str,
             "SCIM"
         }
         (n, m) => {
-            reasons.push(format!("{n} everyday entitlements on standing accounts, {m} privileged ones on top for a while"));
+            reasons.push(format!(
+                "{n} everyday entitlements on standing accounts, {m} privileged ones on top for a while"
+            ));
             "both"
         }
     };
