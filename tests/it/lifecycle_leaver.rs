@@ -121,7 +121,7 @@ async fn access_tokens_from_before_stay_refused(db: Db) {
     for active in [false, true] {
         world.advance(1);
         let change = WorkloadChange { active: Some(active), ..WorkloadChange::default() };
-        world.broker.update_workload(&ana, id, change).await.unwrap();
+        world.broker.update_workload(&world.who("ana").await, id, change).await.unwrap();
         assert!(world.broker.authenticate(&token, "test").await.is_err(), "{db:?}: active {active}");
         assert!(!is_live(&world, &token).await, "{db:?}: active {active}");
     }

@@ -65,12 +65,9 @@ impl Broker {
                          administrator to link them",
                     ));
                 }
-                tx.insert_login(&login.issuer, &login.subject, new.id, login.verified_email(), now).await.or_else(
-                    // The same person, twice at once: the other one made it.
-                    |error| if matches!(error, StoreError::Duplicate) { Err(StoreError::Conflict) } else { Err(error) },
-                )?;
                 let details = json!({"issuer": login.issuer, "answer_by": new.answer_by, "ends": new.contract_end});
                 self.record_joiner(&mut tx, &cause, &new, details).await?;
+                tx.insert_login(&login.issuer, &login.subject, new.id, login.verified_email(), now).await?;
                 for group in &groups {
                     self.record_member(&mut tx, &cause, group, new.id, true).await?;
                 }
@@ -81,12 +78,11 @@ impl Broker {
                 break result;
             }
         };
-        match made {
-            Ok(()) | Err(BrokerError::Store(StoreError::Conflict | StoreError::Duplicate)) => {}
-            Err(other) => return Err(other),
+        // The same person, twice at once: the other one may have made it.
+        match self.store.identity_of_login(&login.issuer, &login.subject, now).await? {
+            Some(known) => Ok(known),
+            None => Err(made.err().unwrap_or(BrokerError::Unauthenticated)),
         }
-        let known = self.store.identity_of_login(&login.issuer, &login.subject, now).await?;
-        known.ok_or(BrokerError::Unauthenticated)
     }
 
     fn newcomer(&self, login: &FirstLogin, rule: &JitRule) -> Result<Identity, BrokerError> {
