@@ -66,7 +66,7 @@ pub enum BrokerError {
     /// A source would take away too many people at once: come again when an administrator has accepted it.
     #[error(
         "too many people of {name} would leave at once, so nothing was changed: an administrator accepts it with \
-         `tidegate sync accept {name}`; come again later"
+         `tidegate review accept {name}`; come again later"
     )]
     Held {
         /// Name of the source.

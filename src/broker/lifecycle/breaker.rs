@@ -98,7 +98,7 @@ impl Broker {
             let people: Vec<_> = chunk.iter().filter(|h| h.source == held.source).map(|h| h.identity).collect();
             let details = json!({
                 "source": held.source, "name": name, "people": people,
-                "next": format!("tidegate review held; tidegate sync accept {name}"),
+                "next": format!("tidegate review held; tidegate review accept {name}"),
             });
             let event = self.event(&Cause::worker(held.cause, held.at), "source.held", details)?;
             self.note(tx, event).await?;

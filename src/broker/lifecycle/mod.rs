@@ -14,7 +14,6 @@ mod newcomer;
 
 pub use breaker::AcceptedView;
 pub use heard::{Heard, Hearing};
-#[allow(unused_imports, reason = "for the edges of sources")]
 pub(crate) use newcomer::Adoptee;
 
 use serde_json::{Value, json};

@@ -129,7 +129,7 @@ impl Broker {
                     "end it",
                     ("DELETE", format!("/v1/tokens/{}", token.id)),
                     None,
-                    format!("tidegate token revoke {}", token.id),
+                    format!("tidegate review end-token {}", token.id),
                 )],
             });
         }
@@ -231,7 +231,7 @@ impl Broker {
                 "it is right: they all leave",
                 ("POST", format!("/v1/sources/{source}/accept")),
                 None,
-                format!("tidegate sync accept {source}"),
+                format!("tidegate review accept {source}"),
             );
             lines.push(ReviewLine {
                 about: "departure".to_owned(),
