@@ -20,27 +20,30 @@ const HOUR: i64 = 3_600;
 type Seen = (IdentityId, Option<TokenId>);
 
 /// What is known of this hour.
-pub(super) struct Sightings {
-    recent: Mutex<(LruCache<Seen, i64>, Vec<(Seen, Timestamp)>)>,
+pub(super) struct Sightings(Mutex<Recent>);
+
+struct Recent {
+    /// In which hour.
+    hours: LruCache<Seen, i64>,
+    waiting: Vec<(Seen, Timestamp)>,
 }
 
 impl Sightings {
     pub(super) fn new() -> Self {
-        Self { recent: Mutex::new((LruCache::new(KEPT), Vec::new())) }
+        Self(Mutex::new(Recent { hours: LruCache::new(KEPT), waiting: Vec::new() }))
     }
 
     /// Somebody was seen, with that token.
     pub(super) fn add(&self, identity: IdentityId, token: Option<TokenId>, now: Timestamp) {
-        let mut guard = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let (recent, waiting) = &mut *guard;
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let hour = now.seconds().div_euclid(HOUR);
-        if recent.put((identity, token), hour) != Some(hour) {
-            waiting.push(((identity, token), now));
+        if recent.hours.put((identity, token), hour) != Some(hour) {
+            recent.waiting.push(((identity, token), now));
         }
     }
 
     fn take(&self) -> Vec<(Seen, Timestamp)> {
-        std::mem::take(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner).1)
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }
 }
 

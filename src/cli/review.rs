@@ -141,7 +141,7 @@ pub async fn accept(source: &str, yes: bool, cx: &Cx) -> Done {
     let client = cx.client()?;
     let held = client.get(&["v1", "reviews", "held"], &[]).await?;
     let of_source = |line: &&ReviewLine| line.thing.as_deref().is_some_and(|s| s.eq_ignore_ascii_case(source));
-    let lines = lines(held)?.1;
+    let lines = lines(&held)?.1;
     for line in lines.iter().filter(of_source) {
         cx.ui.note(&format!("leaves: {}", line.identity.as_ref().map_or_else(String::new, |i| clean(&i.name))));
     }
@@ -154,7 +154,7 @@ pub async fn accept(source: &str, yes: bool, cx: &Cx) -> Done {
     Ok(Exit::Ok)
 }
 
-fn lines(answer: Value) -> Result<(Vec<Value>, Vec<ReviewLine>), Failure> {
+fn lines(answer: &Value) -> Result<(Vec<Value>, Vec<ReviewLine>), Failure> {
     let raw = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     let lines = raw.iter().map(|row| typed::<ReviewLine>(row.clone()).map(|(_, line)| line));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
@@ -167,7 +167,7 @@ async fn show(which: Option<Which>, days: u64, cx: &Cx) -> Done {
     let (mut all, mut texts) = (Vec::new(), Vec::new());
     for review in wanted {
         let query = if review == Which::Dormant { vec![("days", days.to_string())] } else { Vec::new() };
-        let (raw, lines) = lines(client.get(&["v1", "reviews", review.name()], &query).await?)?;
+        let (raw, lines) = lines(&client.get(&["v1", "reviews", review.name()], &query).await?)?;
         texts.extend(lines.iter().map(|line| text_of(review, line)));
         all.extend(raw);
     }
