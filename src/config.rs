@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, time::Ttl};
+use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, time::Ttl};
 
 /// What `tidegate serve` reads.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,6 +47,12 @@ pub struct Config {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// What happens to identities by the clock, and when a source is stopped.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Who may have an account made at the first login.
+    #[serde(default)]
+    pub jit: Vec<JitRule>,
 }
 
 /// One notifier.
@@ -94,6 +100,20 @@ pub struct Limits {
     pub lease_slack_seconds: Option<u32>,
     /// API requests a second for one caller.
     pub requests_per_second: Option<u32>,
+}
+
+/// What happens to identities by the clock, and when a source is stopped; what is missing keeps its default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    /// How long a workload or agent that nobody answers for may go on; 7 days.
+    pub orphan_grace: Option<Ttl>,
+    /// A source is stopped when it takes away more than so many of a hundred of its people…; 10.
+    pub departures_percent: Option<u32>,
+    /// …and at least so many…; 5.
+    pub departures_least: Option<u64>,
+    /// …within this; 1 hour.
+    pub departures_window: Option<Ttl>,
 }
 
 impl Limits {
@@ -151,6 +171,9 @@ impl Config {
         config.data_dir = base.join(&config.data_dir);
         config.policies = base.join(&config.policies);
         config.database_password_file = config.database_password_file.map(|file| base.join(file));
+        if let Some(fault) = config.jit.iter().find_map(JitRule::fault) {
+            return Err(ConfigError::Unusable(fault));
+        }
         for notifier in &mut config.notifiers {
             if let NotifierConfig::Webhook { secret_file, .. } = notifier {
                 *secret_file = base.join(&*secret_file);

@@ -139,6 +139,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));
+        settings = serve::lifecycle_settings(&config, settings);
         targets.extend(config.targets);
         applications = config.applications;
         if config.policies.exists() {

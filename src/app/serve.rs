@@ -10,7 +10,7 @@ use super::{
     directory_file::DirectoryFile,
 };
 use crate::{
-    broker::Settings,
+    broker::{DepartureLimit, Settings},
     config::Config,
     domain::time::Ttl,
     edge::{EdgeParts, Limits, Rate, router},
@@ -50,7 +50,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
             max_live_grants: config.limits.max_live_grants.or(defaults.max_live_grants),
             access_token_ttl: config.limits.access_token_ttl.unwrap_or(defaults.access_token_ttl),
             lease_slack: config.limits.lease_slack().unwrap_or(defaults.lease_slack),
-            ..defaults
+            ..lifecycle_settings(config, defaults)
         },
         rhythm,
         clock: Arc::new(SystemClock::new()),
@@ -58,6 +58,22 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         observe: false,
         wrap: None,
     })
+}
+
+/// What the configuration says of identities.
+pub(super) fn lifecycle_settings(config: &Config, defaults: Settings) -> Settings {
+    let given = &config.lifecycle;
+    let limit = defaults.departures;
+    Settings {
+        orphan_grace: given.orphan_grace.map_or(defaults.orphan_grace, Ttl::as_std),
+        departures: DepartureLimit {
+            percent: given.departures_percent.unwrap_or(limit.percent),
+            least: given.departures_least.unwrap_or(limit.least),
+            window: given.departures_window.map_or(limit.window, Ttl::as_std),
+        },
+        jit: config.jit.clone(),
+        ..defaults
+    }
 }
 
 /// Run the server until it is asked to end.

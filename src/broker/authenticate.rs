@@ -5,7 +5,7 @@ use ring::digest;
 use super::{Broker, BrokerError, Ctx};
 use crate::{
     domain::{
-        id::{CorrelationId, IdentityId},
+        id::{CorrelationId, IdentityId, TokenId},
         identity::Subject,
         secret::Secret,
         time::Timestamp,
@@ -49,14 +49,14 @@ impl Broker {
         let now = self.now();
         if !bearer.starts_with(PERSONAL) {
             let subject = self.subject_of_access_token(bearer).await?;
-            return self.context(subject, None, via);
+            return self.context(subject, None, None, via);
         }
         if !well_formed(bearer, PERSONAL) {
             return Err(BrokerError::Unauthenticated);
         }
         let found = self.store.subject_of_token(&token_hash(bearer), TokenKind::Personal, now).await?;
-        let (subject, until) = found.unzip();
-        self.context(subject, until, via)
+        let Some((subject, token, until)) = found else { return Err(BrokerError::Unauthenticated) };
+        self.context(Some(subject), Some(token), Some(until), via)
     }
 
     async fn subject_of_access_token(&self, token: &str) -> Result<Option<Subject>, BrokerError> {
@@ -83,15 +83,18 @@ impl Broker {
         }
         let hash = token_hash(client_secret);
         let found = self.store.subject_of_token(&hash, TokenKind::ClientSecret, self.now()).await?;
-        let (subject, until) = found.unzip();
-        let subject = subject
-            .filter(|s| s.identity.id.to_string() == client_id || s.identity.name.eq_ignore_ascii_case(client_id));
-        self.context(subject, until, via)
+        let Some((subject, token, until)) = found else { return Err(BrokerError::Unauthenticated) };
+        let known = &subject.identity;
+        if known.id.to_string() != client_id && !known.name.eq_ignore_ascii_case(client_id) {
+            return Err(BrokerError::Unauthenticated);
+        }
+        self.context(Some(subject), Some(token), Some(until), via)
     }
 
     fn context(
         &self,
         subject: Option<Subject>,
+        token: Option<TokenId>,
         until: Option<Timestamp>,
         via: &'static str,
     ) -> Result<Ctx, BrokerError> {
@@ -100,6 +103,7 @@ impl Broker {
         if actor.identity.contract_end.is_some_and(|end| end <= now) {
             return Err(BrokerError::Unauthenticated);
         }
+        self.sightings.add(actor.identity.id, token, now);
         Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now, until })
     }
 }

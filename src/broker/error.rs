@@ -63,6 +63,15 @@ pub enum BrokerError {
     /// The requester has too much open already.
     #[error("{0}")]
     TooMany(String),
+    /// A source would take away too many people at once: come again when an administrator has accepted it.
+    #[error(
+        "too many people of {name} would leave at once, so nothing was changed: an administrator accepts it with \
+         `tidegate review accept {name}`; come again later"
+    )]
+    Held {
+        /// Name of the source.
+        name: String,
+    },
     /// The target did not do it.
     #[error("{0}")]
     Target(#[from] crate::ports::connector::Fault),

@@ -25,7 +25,9 @@ mod read;
 mod reap;
 mod record;
 mod render;
+pub mod review;
 mod seal;
+mod sightings;
 mod simulate;
 mod source;
 mod sweep;
@@ -53,6 +55,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use claim::Handover;
 pub use context::Ctx;
 pub use error::BrokerError;
+pub use lifecycle::{AcceptedView, Heard, Hearing};
 pub use oauth::IssuedToken;
 pub use observe::Readiness;
 pub use reap::Outcome;
@@ -66,11 +69,12 @@ use crate::{
         capability::Description,
         catalog::{TargetConfig, TargetId},
         id::IdentityId,
+        jit::JitRule,
         time::{Timestamp, Ttl},
     },
     policy::{PolicyEngine, PolicySet},
     ports::{clock::Clock, connector::Connector, entropy::Entropy, signer::Signer},
-    store::Store,
+    store::{HeldDeparture, Store},
 };
 use bulkhead::Bulkhead;
 
@@ -101,6 +105,10 @@ pub struct Settings {
     pub max_token_ttl: Ttl,
     /// How long a workload or agent that nobody answers for may go on, until the clock ends it.
     pub orphan_grace: Duration,
+    /// When a source takes away more people than it should.
+    pub departures: DepartureLimit,
+    /// Who may have an account made at the first login.
+    pub jit: Vec<JitRule>,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
 }
@@ -120,8 +128,34 @@ impl Default for Settings {
             access_token_ttl: Ttl::seconds_or_one(3600),
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
             orphan_grace: Duration::from_secs(7 * 86_400),
+            departures: DepartureLimit::default(),
+            jit: Vec::new(),
             notifiers: Vec::new(),
         }
+    }
+}
+
+/// How many people a source may take away before somebody must look.
+#[derive(Debug, Clone, Copy)]
+pub struct DepartureLimit {
+    /// More than so many of a hundred…
+    pub percent: u32,
+    /// …and at least so many people…
+    pub least: u64,
+    /// …within this.
+    pub window: Duration,
+}
+
+impl Default for DepartureLimit {
+    fn default() -> Self {
+        Self { percent: 10, least: 5, window: Duration::from_secs(3600) }
+    }
+}
+
+impl DepartureLimit {
+    /// Are so many, of so many people, too many?
+    pub const fn too_many(&self, gone: u64, people: u64) -> bool {
+        gone >= self.least && gone.saturating_mul(100) > people.saturating_mul(self.percent as u64)
     }
 }
 
@@ -173,6 +207,10 @@ pub struct Broker {
     /// What is in flight and must finish before the process ends.
     in_flight: TaskTracker,
     names: Mutex<LruCache<IdentityId, Arc<str>>>,
+    /// Who was held back by the breaker and is not recorded yet.
+    held: Mutex<Vec<HeldDeparture>>,
+    /// Who was seen and is not recorded yet.
+    sightings: sightings::Sightings,
     /// Something is due before the next look: the reaper of every target wakes up.
     pub(crate) due: Notify,
 }
@@ -212,6 +250,8 @@ impl Broker {
             closing: CancellationToken::new(),
             in_flight: TaskTracker::new(),
             names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
+            held: Mutex::new(Vec::new()),
+            sightings: sightings::Sightings::new(),
             due: Notify::new(),
         })
     }

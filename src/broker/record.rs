@@ -36,6 +36,11 @@ impl Cause {
         Self { actor: None, via: "worker", correlation, now }
     }
 
+    /// Did a source say so?
+    pub(crate) fn is_source(&self) -> bool {
+        self.actor.is_none() && ["scim", "feed", "pull"].contains(&self.via)
+    }
+
     /// The call, unless what it changes began with that very call.
     pub(crate) fn unless(&self, correlation: CorrelationId) -> Option<CorrelationId> {
         (self.correlation != correlation).then_some(self.correlation)

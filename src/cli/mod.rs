@@ -28,6 +28,7 @@ mod policy;
 mod private_file;
 pub mod reference;
 mod request;
+mod review;
 mod search;
 pub mod server;
 mod show;
@@ -97,6 +98,7 @@ enum ClientCommand {
     Unlock(lock::UnlockArgs),
     Audit(audit::AuditArgs),
     Policy(policy::PolicyArgs),
+    Review(review::ReviewArgs),
     Targets(targets::TargetsArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
@@ -182,6 +184,7 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Unlock(args) => lock::unlock(args, cx).await,
         ClientCommand::Audit(args) => audit::run(args, cx).await,
         ClientCommand::Policy(args) => policy::run(args, cx).await,
+        ClientCommand::Review(args) => review::run(args, cx).await,
         ClientCommand::Targets(args) => targets::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,

@@ -12,6 +12,7 @@ pub mod export;
 pub mod grant;
 pub mod id;
 pub mod identity;
+pub mod jit;
 pub mod merkle;
 pub mod ocsf;
 pub mod request;

@@ -79,9 +79,9 @@ impl Tx {
 
     /// Change name, owner and external id of a group. `version` is the one that was read.
     pub async fn update_group(&mut self, changed: &Group, now: Timestamp) -> Result<(), StoreError> {
-        self.rename_team(changed).await?;
         const SQL: &str = "UPDATE groups SET name = $1, name_key = $2, source_id = $3, external_id = $4, \
                            version = version + 1, updated_at = $5 WHERE id = $6 AND version = $7";
+        self.rename_team(changed).await?;
         self.execute_one(
             query(SQL)
                 .bind(changed.name.clone())

@@ -9,7 +9,7 @@ use super::{
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
-    id::{CorrelationId, IdentityId},
+    id::{CorrelationId, IdentityId, SourceId},
     identity::{Identity, IdentityKind, Origin, Subject},
     time::Timestamp,
 };
@@ -249,6 +249,22 @@ impl Tx {
                 .bind(changed.version),
         )
         .await
+    }
+
+    /// The identity that a source knows by that id, as this change sees it.
+    pub async fn identity_of_source(
+        &mut self,
+        source: SourceId,
+        external_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM identities i WHERE i.source_id = $3 AND i.external_id = $4 AND i.deleted_at IS NULL"
+        );
+        let sql = query(SQL).bind(now.micros()).bind(SEPARATOR).bind(source.to_string()).bind(external_id);
+        self.read_optional(sql).await?.as_ref().map(subject).transpose()
     }
 
     /// An identity as this change sees it.

@@ -53,7 +53,7 @@ impl Reads {
                 pool(),
                 &["hash", "kind", "now", "separator"],
                 concat!(
-                    "SELECT v.n, t.expires_at, ",
+                    "SELECT v.n, t.id AS token_id, t.expires_at, ",
                     subject_columns!("v.now", "v.separator"),
                     " FROM v JOIN tokens t ON t.hash = v.hash JOIN identities i ON i.id = t.identity_id \
                      WHERE t.kind = v.kind AND t.revoked_at IS NULL AND t.expires_at > v.now"

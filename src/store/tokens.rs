@@ -48,16 +48,19 @@ pub struct Token {
 }
 
 impl Store {
-    /// Whose token has this hash, if it works at `now`, and until when?
+    /// Whose token has this hash, if it works at `now`; which one it is, and until when it works.
     pub async fn subject_of_token(
         &self,
         hash: &[u8],
         kind: TokenKind,
         now: Timestamp,
-    ) -> Result<Option<(Subject, Timestamp)>, StoreError> {
+    ) -> Result<Option<(Subject, TokenId, Timestamp)>, StoreError> {
         let key = TokenKey { hash: hash.to_vec(), kind, now };
         let rows = self.inner.reads.tokens.rows(key).await?;
-        let read = |row| Ok((subject(row)?, Reader::new("tokens", row).instant("expires_at")?));
+        let read = |row| {
+            let r = Reader::new("tokens", row);
+            Ok((subject(row)?, r.parsed("token_id")?, r.instant("expires_at")?))
+        };
         rows.first().map(read).transpose()
     }
 

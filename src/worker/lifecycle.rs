@@ -50,6 +50,12 @@ impl Workers {
     /// One round: how many identities were looked at.
     pub(super) async fn attend_due(&self) -> Result<usize, BrokerError> {
         use futures::StreamExt;
+        if self.broker.is_observing() {
+            return Ok(0);
+        }
+        self.broker.record_held().await?;
+        self.broker.record_sightings().await?;
+        self.broker.carry_out_accepted(BATCH).await?;
         if !self.broker.lifecycle_is_due().await? {
             return Ok(0);
         }

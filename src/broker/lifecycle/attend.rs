@@ -59,7 +59,7 @@ impl Broker {
             None => CorrelationId::new(self.entropy.ulid(now)?),
         };
         let cause = Cause::worker(correlation, now);
-        if let Some(why) = self.over(&subject.identity, now) {
+        if let Some(why) = over(&subject.identity, now) {
             // A fresh correlation: this follows from the clock and from no call.
             let cause = Cause { correlation: CorrelationId::new(self.entropy.ulid(now)?), via: "clock", ..cause };
             return self.deactivate_by_clock(&cause, &subject.identity, why).await;
@@ -88,27 +88,9 @@ impl Broker {
                 break;
             }
         }
-        crate::failpoint::hit("mover.recorded");
         self.wake();
         self.shorten_at_targets(&subject, &found).await;
         Ok(())
-    }
-
-    /// Why the clock alone says that somebody is gone, if it does.
-    fn over(&self, identity: &Identity, now: Timestamp) -> Option<&'static str> {
-        if !identity.active {
-            return None;
-        }
-        if identity.contract_end.is_some_and(|end| end <= now) {
-            return Some("its contract has ended");
-        }
-        identity.answer_by.filter(|by| *by <= now).map(|_| {
-            if identity.kind == IdentityKind::Person {
-                "no source took over the account that was made at its first login"
-            } else {
-                "nobody answered for it in time: decommissioned"
-            }
-        })
     }
 
     async fn deactivate_by_clock(&self, cause: &Cause, before: &Identity, why: &str) -> Result<(), BrokerError> {
@@ -187,4 +169,21 @@ impl Broker {
             }
         }
     }
+}
+
+/// Why the clock alone says that somebody is gone, if it does.
+fn over(identity: &Identity, now: Timestamp) -> Option<&'static str> {
+    if !identity.active {
+        return None;
+    }
+    if identity.contract_end.is_some_and(|end| end <= now) {
+        return Some("its contract has ended");
+    }
+    identity.answer_by.filter(|by| *by <= now).map(|_| {
+        if identity.kind == IdentityKind::Person {
+            "no source took over the account that was made at its first login"
+        } else {
+            "nobody answered for it in time: decommissioned"
+        }
+    })
 }

@@ -6,8 +6,15 @@
 //! [`Broker::attend`].
 
 mod attend;
+mod breaker;
+mod heard;
 mod leaver;
 mod mover;
+mod newcomer;
+
+pub use breaker::AcceptedView;
+pub use heard::{Heard, Hearing};
+pub(crate) use newcomer::Adoptee;
 
 use serde_json::{Value, json};
 
@@ -15,7 +22,7 @@ use super::{Broker, BrokerError, record::Cause};
 use crate::{
     domain::{
         id::IdentityId,
-        identity::{Group, Identity},
+        identity::{Group, Identity, Origin},
     },
     store::{Recheck, Tx},
 };
@@ -77,7 +84,8 @@ impl Broker {
         self.record_downstream(tx, cause, new.id).await
     }
 
-    /// Record that `before` is to be `after`, with everything that follows from it in the same commit.
+    /// Record that `before` is to be `after`, with everything that follows from it in the same commit. If a source takes
+    /// away too many at once it is [`BrokerError::Held`]: take the change back and tell the source to come again.
     pub(crate) async fn record_change(
         &self,
         tx: &mut Tx,
@@ -87,6 +95,13 @@ impl Broker {
         mut details: Value,
     ) -> Result<Change, BrokerError> {
         let change = Change::of(before, after);
+        if change == Change::Left {
+            self.count_departure(tx, cause, before).await?;
+        } else if let Some(source) = after.source.filter(|_| after.active && cause.is_source()) {
+            tx.forget_held(source, after.id).await?;
+        }
+        let adopted = before.source.is_none() && after.source.is_some();
+        let after = &if adopted { taken_over(before, after) } else { after.clone() };
         // Looked at again after the commit also when it left: what another change was opening in that very moment.
         let recheck = matches!(change, Change::Moved | Change::Left).then_some(cause.recheck());
         tx.update_identity(after, recheck, cause.now).await?;
@@ -96,6 +111,11 @@ impl Broker {
         let mut event = self.event(cause, change.action(), details)?;
         event.subject = Some(after.id);
         self.note(tx, event)?;
+        if adopted {
+            let mut event = self.event(cause, "identity.adopted", json!({"source": after.source}))?;
+            event.subject = Some(after.id);
+            self.note(tx, event)?;
+        }
         if change == Change::Left {
             self.record_leaver(tx, cause, after).await?;
         }
@@ -129,8 +149,16 @@ impl Broker {
 
     /// After the commit of such a change: what became due is looked at now.
     pub(crate) fn wake(&self) {
+        crate::failpoint::hit("lifecycle.recorded");
         self.due.notify_waiters();
     }
+}
+
+/// A source answers for it from now on: nobody else has to, and what was only until then is over.
+fn taken_over(before: &Identity, after: &Identity) -> Identity {
+    let until_then = before.origin == Origin::Jit && after.contract_end == before.contract_end;
+    let contract_end = after.contract_end.filter(|_| !until_then);
+    Identity { answer_by: None, contract_end, ..after.clone() }
 }
 
 impl Cause {

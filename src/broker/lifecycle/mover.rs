@@ -1,7 +1,7 @@
 //! Facts changed: what somebody holds and asked for is decided again, as if it were asked for as it was, by who they are
 //! now. What no longer holds ends; the rest stays. Hours, tickets and durations are those of then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde_json::json;
 
@@ -60,10 +60,11 @@ impl Broker {
                 if !open || grant.end_reason.is_some() {
                     continue;
                 }
-                if !requests.contains_key(&grant.request) {
-                    requests.insert(grant.request, self.store.request(grant.request).await?);
-                }
-                let Some(Some(request)) = requests.get(&grant.request) else { continue };
+                let request = match requests.entry(grant.request) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(free) => free.insert(self.store.request(grant.request).await?),
+                };
+                let Some(request) = request else { continue };
                 let why = self.no_longer_holdable(&policy, &grant, request, subject, others);
                 if why.is_none() && !outlasts(&grant, subject) {
                     found.kept += 1;

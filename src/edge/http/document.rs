@@ -36,6 +36,7 @@ use super::{
         (name = "grants", description = "Access that is held: claim, extend, end"),
         (name = "locks", description = "Kill switches"),
         (name = "directory", description = "Identities, and registration of workloads and agents"),
+        (name = "reviews", description = "What has gone stale, and the one step that settles it"),
         (name = "targets", description = "Systems that access is given on"),
         (name = "audit", description = "The log, its signed head, proofs"),
         (name = "policy", description = "What would policy say?"),

@@ -97,6 +97,8 @@ kinds! {
     TargetUnavailable = SERVICE_UNAVAILABLE "target-unavailable" "The target is unavailable";
     /// The ledger does not answer.
     LedgerUnavailable = SERVICE_UNAVAILABLE "ledger-unavailable" "The ledger is unavailable";
+    /// A source would take away too many people at once.
+    MassChangeHeld = SERVICE_UNAVAILABLE "mass-change-held" "Too many people would leave at once";
     /// Too many calls at once, over all callers.
     Overloaded = SERVICE_UNAVAILABLE "overloaded" "The broker is busy";
     /// Restored or cloned: observes only.

@@ -7,6 +7,8 @@ use crate::{broker::BrokerError, ports::connector::Fault};
 const SOON: u32 = 2;
 /// Seconds after which a target, or a broker that starts or stops, is worth another try.
 const LATER: u32 = 10;
+/// Seconds after which a source that was stopped may try again: people decide meanwhile.
+const HELD: u32 = 300;
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
@@ -24,6 +26,7 @@ impl From<BrokerError> for Problem {
             BrokerError::State(_) => Self::new(Kind::StateConflict, text),
             BrokerError::KeyReused(_) => Self::new(Kind::KeyReused, text).at("Idempotency-Key"),
             BrokerError::TooMany(_) => Self::new(Kind::TooManyOpen, text),
+            BrokerError::Held { .. } => Self::new(Kind::MassChangeHeld, text).retry_after(HELD),
             BrokerError::Target(Fault::Unavailable(_)) => Self::new(Kind::TargetUnavailable, text).retry_after(LATER),
             BrokerError::Target(Fault::Refused(_) | Fault::Foreign(_)) => Self::new(Kind::TargetRefused, text),
             BrokerError::Observing => Self::new(Kind::Observing, text).retry_after(LATER),
@@ -83,6 +86,7 @@ mod tests {
             (BrokerError::NobodyCanApprove { needed: 1, groups: text(), available: 0 }, 422),
             (BrokerError::State(text()), 409),
             (BrokerError::TooMany(text()), 429),
+            (BrokerError::Held { name: text() }, 503),
             (BrokerError::Target(Fault::Refused(text())), 502),
             (BrokerError::Target(Fault::Foreign(text())), 502),
             (BrokerError::Target(Fault::Unavailable(text())), 503),

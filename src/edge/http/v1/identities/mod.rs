@@ -1,4 +1,5 @@
 //! `/v1/identities`.
 
+pub(crate) mod deactivate;
 pub(crate) mod list;
 pub(crate) mod read;

@@ -1,0 +1,185 @@
+//! The mass-change breaker: a source that takes away more people than it should is stopped until an administrator says
+//! that it is right. What it said meanwhile is kept and carried out then. A single leaver is never held up by it.
+
+use serde_json::json;
+
+use super::super::{Broker, BrokerError, Ctx, lock::only_admins, record::Cause, view::IdentityRef};
+use crate::{
+    domain::{
+        id::{IdentityId, SourceId},
+        identity::{Identity, Source},
+    },
+    store::{HeldDeparture, StoreError, Tx},
+};
+
+/// What an administrator has accepted.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct AcceptedView {
+    /// Name of the source.
+    pub source: String,
+    /// Who was held back, and is deactivated now.
+    pub people: Vec<IdentityRef>,
+    /// What the source takes away until then is not held.
+    pub accepted_until: String,
+}
+
+impl Broker {
+    /// One who leaves because a source says so: counted, and refused if they are too many.
+    pub(super) async fn count_departure(&self, tx: &mut Tx, cause: &Cause, gone: &Identity) -> Result<(), BrokerError> {
+        let Some(source) = gone.source.filter(|_| cause.is_source()) else { return Ok(()) };
+        let window = cause.now.minus_std(self.settings.departures.window);
+        let so_far = tx.count_departure(source, window, cause.now).await?;
+        if so_far.accepted_until.is_some_and(|until| until > cause.now) {
+            return Ok(tx.forget_held(source, gone.id).await?);
+        }
+        if !so_far.held && !self.settings.departures.too_many(so_far.gone, so_far.people) {
+            return Ok(());
+        }
+        // This change is taken back with everything in it, so the list is kept with a change of its own.
+        self.hold(source, &[gone.id], cause);
+        Err(BrokerError::Held { name: tx.source_name(source).await? })
+    }
+
+    /// May a source take these people away in one run? Also asks on behalf of a run whose changes come one by one.
+    pub async fn breaker(&self, source: &Source, planned: &[IdentityId], people: u64) -> Result<(), BrokerError> {
+        let Some(_) = planned.first() else { return Ok(()) };
+        let so_far = self.store.departures(source.id).await?;
+        let now = self.now();
+        if so_far.is_some_and(|d| d.accepted_until.is_some_and(|until| until > now)) {
+            return Ok(());
+        }
+        let held = so_far.is_some_and(|d| d.held);
+        if !held && !self.settings.departures.too_many(planned.len() as u64, people) {
+            return Ok(());
+        }
+        let correlation = crate::domain::id::CorrelationId::new(self.entropy.ulid(now)?);
+        self.hold(source.id, planned, &Cause::worker(correlation, now));
+        self.record_held().await?;
+        Err(BrokerError::Held { name: source.name.clone() })
+    }
+
+    fn hold(&self, source: SourceId, people: &[IdentityId], cause: &Cause) {
+        let entry = |identity: &IdentityId| HeldDeparture {
+            source,
+            identity: *identity,
+            at: cause.now,
+            cause: cause.correlation,
+        };
+        if let Ok(mut waiting) = self.held.lock() {
+            waiting.extend(people.iter().map(entry));
+        }
+        self.wake();
+    }
+
+    /// Keep who was held back, and raise the alarm. If the process dies before, the source says it again.
+    pub async fn record_held(&self) -> Result<(), BrokerError> {
+        let waiting = self.held.lock().map(|mut w| std::mem::take(&mut *w)).unwrap_or_default();
+        for chunk in waiting.chunks(100) {
+            loop {
+                let mut tx = self.store.begin_background().await?;
+                let written = self.record_held_chunk(&mut tx, chunk).await;
+                if let Some(result) = tx.end(written).await {
+                    result?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_held_chunk(&self, tx: &mut Tx, chunk: &[HeldDeparture]) -> Result<(), BrokerError> {
+        for held in chunk {
+            if !tx.hold_departure(held).await? {
+                continue;
+            }
+            let name = tx.source_name(held.source).await?;
+            metrics::counter!("tidegate_sources_held_total", "source" => name.clone()).increment(1);
+            tracing::error!(source = name, "too many people would leave at once: held until an administrator accepts");
+            let people: Vec<_> = chunk.iter().filter(|h| h.source == held.source).map(|h| h.identity).collect();
+            let details = json!({
+                "source": held.source, "name": name, "people": people,
+                "next": format!("tidegate review held; tidegate review accept {name}"),
+            });
+            let event = self.event(&Cause::worker(held.cause, held.at), "source.held", details)?;
+            self.note(tx, event)?;
+        }
+        Ok(())
+    }
+
+    /// It is right that they leave: for administrators. Who was held back is deactivated now, each because of the call
+    /// that said so; what the source takes away for a while is not held.
+    pub async fn accept_departures(&self, ctx: &Ctx, source: &str) -> Result<AcceptedView, BrokerError> {
+        self.may_change()?;
+        only_admins(ctx)?;
+        self.not_locked(ctx).await?;
+        let source = self.find_source(source).await?;
+        self.record_held().await?;
+        let held = self.store.held_departures(Some(source.id)).await?;
+        let until = ctx.now.plus_std(self.settings.departures.window);
+        let people: Vec<_> = held.iter().map(|h| h.identity).collect();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                tx.accept_departures(source.id, until).await?;
+                let details = json!({"source": source.id, "name": source.name, "people": people, "until": until});
+                let event = self.event(&Cause::from(ctx), "source.accepted", details)?;
+                self.note(&mut tx, event)
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => {
+                    return Err(BrokerError::State(format!("{} has not been stopped", source.name)));
+                }
+                Some(result) => {
+                    result?;
+                    break;
+                }
+            }
+        }
+        self.wake();
+        let mut names = Vec::with_capacity(people.len());
+        for id in people {
+            names.push(self.reference(id).await);
+        }
+        Ok(AcceptedView { source: source.name, people: names, accepted_until: until.to_string() })
+    }
+
+    /// Carry out what was held back and has been accepted; how many there were.
+    pub async fn carry_out_accepted(&self, limit: u32) -> Result<usize, BrokerError> {
+        let accepted = self.store.accepted_departures(limit).await?;
+        for held in &accepted {
+            let now = self.now();
+            let cause = Cause::worker(held.cause, now);
+            loop {
+                let mut tx = self.store.begin_background().await?;
+                let written = async {
+                    let found = tx.identity(held.identity, now).await?;
+                    if let Some(before) = found.map(|s| s.identity).filter(|i| i.active) {
+                        let after = Identity { active: false, ..before.clone() };
+                        let details = json!({"why": "its source said so, and an administrator accepted it"});
+                        self.record_change(&mut tx, &cause, &before, &after, details).await?;
+                    }
+                    tx.forget_held(held.source, held.identity).await?;
+                    Ok::<_, BrokerError>(())
+                }
+                .await;
+                match tx.end(written).await {
+                    None | Some(Err(BrokerError::Store(StoreError::Conflict))) => {}
+                    Some(result) => {
+                        result?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(accepted.len())
+    }
+
+    /// A source by its name or id.
+    pub(in crate::broker) async fn find_source(&self, key: &str) -> Result<Source, BrokerError> {
+        let sources = self.store.sources().await?.into_iter().map(|(source, _)| source);
+        let fits = |s: &Source| s.name.eq_ignore_ascii_case(key) || s.id.to_string() == key;
+        sources.into_iter().find(fits).ok_or(BrokerError::NotFound("source"))
+    }
+}

@@ -1,0 +1,3 @@
+//! `/v1/groups`.
+
+pub(crate) mod remove_member;

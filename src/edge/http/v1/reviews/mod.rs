@@ -1,0 +1,4 @@
+//! `/v1/reviews`.
+
+pub(crate) mod read;
+pub(crate) mod resolve;

@@ -1,0 +1,327 @@
+//! How many people sources take away, who was held back, and who collided with somebody who is known already.
+
+use sqlx::{any::AnyRow, query};
+
+use super::{
+    Store, StoreError, Tx,
+    identities::{SEPARATOR, subject, subject_columns},
+    row::{Reader, readable},
+};
+use crate::domain::{
+    id::{CorrelationId, IdentityId, SourceId},
+    identity::Subject,
+    time::Timestamp,
+};
+
+/// What a source has taken away since its window began, with the one that is leaving now.
+#[derive(Debug, Clone, Copy)]
+pub struct Departures {
+    /// Active people of the source when the window began.
+    pub people: u64,
+    /// How many of them are gone.
+    pub gone: u64,
+    /// The source is stopped.
+    pub held: bool,
+    /// Until then an administrator has accepted whatever comes.
+    pub accepted_until: Option<Timestamp>,
+}
+
+/// Somebody who would have left while the source was stopped.
+#[derive(Debug, Clone)]
+pub struct HeldDeparture {
+    /// Which source says so.
+    pub source: SourceId,
+    /// Who.
+    pub identity: IdentityId,
+    /// When the source said so first.
+    pub at: Timestamp,
+    /// The call in which it did.
+    pub cause: CorrelationId,
+}
+
+/// Somebody of whom a source spoke, and who is known here already.
+#[derive(Debug, Clone)]
+pub struct Collision {
+    /// The source.
+    pub source: SourceId,
+    /// Whom it met.
+    pub identity: IdentityId,
+    /// The name in the source's words.
+    pub name: String,
+    /// The source's own id for them.
+    pub external_id: Option<String>,
+    /// What was the same: `name`, `email`, `external_id`.
+    pub matched: String,
+}
+
+fn held(row: &AnyRow) -> Result<HeldDeparture, StoreError> {
+    let r = Reader::new("held_departures", row);
+    Ok(HeldDeparture {
+        source: r.parsed("source_id")?,
+        identity: r.parsed("identity_id")?,
+        at: r.instant("at")?,
+        cause: r.parsed("correlation_id")?,
+    })
+}
+
+impl Store {
+    /// What a source has taken away lately.
+    pub async fn departures(&self, source: SourceId) -> Result<Option<Departures>, StoreError> {
+        let row = query("SELECT people, gone, held_at, accepted_until FROM departures WHERE source_id = $1")
+            .bind(source.to_string())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(departures).transpose()
+    }
+
+    /// Who was held back, oldest first: of one source, or of all.
+    pub async fn held_departures(&self, source: Option<SourceId>) -> Result<Vec<HeldDeparture>, StoreError> {
+        const SQL: &str = "SELECT source_id, identity_id, at, correlation_id FROM held_departures \
+                           WHERE $1 = '' OR source_id = $1 ORDER BY at, identity_id";
+        let of = source.map_or_else(String::new, |s| s.to_string());
+        Ok(readable(&query(SQL).bind(of).fetch_all(&self.inner.readers).await?, held))
+    }
+
+    /// Who was held back and has been accepted since, at most `limit`.
+    pub async fn accepted_departures(&self, limit: u32) -> Result<Vec<HeldDeparture>, StoreError> {
+        const SQL: &str = "SELECT h.source_id, h.identity_id, h.at, h.correlation_id FROM held_departures h \
+                           JOIN departures d ON d.source_id = h.source_id WHERE d.held_at IS NULL \
+                           AND d.accepted_until IS NOT NULL ORDER BY h.at LIMIT $1";
+        Ok(readable(&query(SQL).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?, held))
+    }
+
+    /// Collisions that wait for somebody to decide.
+    pub async fn collisions(&self) -> Result<Vec<(Collision, Timestamp)>, StoreError> {
+        const SQL: &str = "SELECT source_id, identity_id, name, external_id, matched, at FROM collisions \
+                           WHERE resolved_at IS NULL ORDER BY at";
+        let rows = query(SQL).fetch_all(&self.inner.readers).await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("collisions", row);
+            let collision = Collision {
+                source: r.parsed("source_id")?,
+                identity: r.parsed("identity_id")?,
+                name: r.text("name")?,
+                external_id: r.optional_text("external_id")?,
+                matched: r.text("matched")?,
+            };
+            Ok((collision, r.instant("at")?))
+        }))
+    }
+
+    /// Whom an identity provider's subject is known as.
+    pub async fn identity_of_login(
+        &self,
+        issuer: &str,
+        subject_claim: &str,
+        now: Timestamp,
+    ) -> Result<Option<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM logins l JOIN identities i ON i.id = l.identity_id WHERE l.issuer = $3 AND l.subject = $4"
+        );
+        let row = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(issuer)
+            .bind(subject_claim)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(subject).transpose()
+    }
+}
+
+fn departures(row: &AnyRow) -> Result<Departures, StoreError> {
+    let r = Reader::new("departures", row);
+    Ok(Departures {
+        people: r.number("people")?,
+        gone: r.number("gone")?,
+        held: r.optional_instant("held_at")?.is_some(),
+        accepted_until: r.optional_instant("accepted_until")?,
+    })
+}
+
+impl Tx {
+    /// Count one who leaves. A window begins with the first who leaves after the last one, from `window_start` on.
+    pub async fn count_departure(
+        &mut self,
+        source: SourceId,
+        window_start: Timestamp,
+        now: Timestamp,
+    ) -> Result<Departures, StoreError> {
+        const MAKE: &str = "INSERT INTO departures (source_id, since, people, gone) VALUES ($1, 0, 0, 0) \
+                            ON CONFLICT (source_id) DO NOTHING";
+        const COUNT: &str = "UPDATE departures SET \
+                             people = CASE WHEN since < $1 THEN (SELECT count(*) FROM identities \
+                                      WHERE source_id = $2 AND active = 1) ELSE people END, \
+                             gone = CASE WHEN since < $1 THEN 1 ELSE gone + 1 END, \
+                             since = CASE WHEN since < $1 THEN $3 ELSE since END \
+                             WHERE source_id = $2 RETURNING people, gone, held_at, accepted_until";
+        self.execute(query(MAKE).bind(source.to_string())).await?;
+        let sql = query(COUNT).bind(window_start.micros()).bind(source.to_string()).bind(now.micros());
+        let rows = self.write_returning(sql).await?;
+        rows.first().map(departures).transpose()?.ok_or(StoreError::Conflict)
+    }
+
+    /// Somebody would have left, and the source is stopped from now on; true if it was not before.
+    pub async fn hold_departure(&mut self, held: &HeldDeparture) -> Result<bool, StoreError> {
+        const MAKE: &str = "INSERT INTO departures (source_id, since, people, gone) VALUES ($1, 0, 0, 0) \
+                            ON CONFLICT (source_id) DO NOTHING";
+        const KEEP: &str = "INSERT INTO held_departures (source_id, identity_id, at, correlation_id) \
+                            VALUES ($1, $2, $3, $4) ON CONFLICT (source_id, identity_id) DO NOTHING";
+        const HOLD: &str = "UPDATE departures SET held_at = $1, accepted_until = NULL \
+                            WHERE source_id = $2 AND held_at IS NULL";
+        let source = held.source.to_string();
+        self.execute(query(MAKE).bind(source.clone())).await?;
+        self.execute(
+            query(KEEP)
+                .bind(source.clone())
+                .bind(held.identity.to_string())
+                .bind(held.at.micros())
+                .bind(held.cause.to_string()),
+        )
+        .await?;
+        Ok(self.execute(query(HOLD).bind(held.at.micros()).bind(source)).await? == 1)
+    }
+
+    /// A source goes on: what it takes away until then is accepted, and its window begins anew.
+    pub async fn accept_departures(&mut self, source: SourceId, until: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "UPDATE departures SET held_at = NULL, accepted_until = $1, since = 0, gone = 0 WHERE source_id = $2",
+            )
+            .bind(until.micros())
+            .bind(source.to_string()),
+        )
+        .await
+    }
+
+    /// Somebody is no longer held back: they are gone, or the source speaks of them as active.
+    pub async fn forget_held(&mut self, source: SourceId, identity: IdentityId) -> Result<(), StoreError> {
+        self.execute(
+            query("DELETE FROM held_departures WHERE source_id = $1 AND identity_id = $2")
+                .bind(source.to_string())
+                .bind(identity.to_string()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The name of a source.
+    pub async fn source_name(&mut self, id: SourceId) -> Result<String, StoreError> {
+        let row = self.read_optional(query("SELECT name FROM sources WHERE id = $1").bind(id.to_string())).await?;
+        row.map_or_else(|| Ok(id.to_string()), |row| Reader::new("sources", &row).text("name"))
+    }
+
+    /// Identities that may be the one that a source speaks of: by name, by e-mail, or made at a first login with that
+    /// id or that verified e-mail.
+    pub async fn namesakes(
+        &mut self,
+        name: &str,
+        email: Option<&str>,
+        external_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM identities i WHERE i.deleted_at IS NULL AND i.id IN (\
+             SELECT id FROM identities WHERE name_key = $3 \
+             UNION SELECT id FROM identities WHERE email_key = $4 \
+             UNION SELECT identity_id FROM logins WHERE subject = $5) ORDER BY i.id"
+        );
+        let sql = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(name.to_lowercase())
+            .bind(email.unwrap_or_default().to_lowercase())
+            .bind(external_id.unwrap_or_default().to_owned());
+        let rows = self.read_all(sql).await?;
+        Ok(readable(&rows, subject))
+    }
+
+    /// How an account that was made at its first login is known to its provider: issuer, subject, verified e-mail.
+    pub async fn login_of(
+        &mut self,
+        identity: IdentityId,
+    ) -> Result<Option<(String, String, Option<String>)>, StoreError> {
+        let sql = query("SELECT issuer, subject, email_key FROM logins WHERE identity_id = $1");
+        let row = self.read_optional(sql.bind(identity.to_string())).await?;
+        row.map(|row| {
+            let r = Reader::new("logins", &row);
+            Ok((r.text("issuer")?, r.text("subject")?, r.optional_text("email_key")?))
+        })
+        .transpose()
+    }
+
+    /// Keep how somebody is known to an identity provider; [`StoreError::Duplicate`] if it knows them already.
+    pub async fn insert_login(
+        &mut self,
+        issuer: &str,
+        subject: &str,
+        identity: IdentityId,
+        verified_email: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "INSERT INTO logins (issuer, subject, identity_id, email_key, created_at) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(issuer)
+            .bind(subject)
+            .bind(identity.to_string())
+            .bind(verified_email.map(str::to_lowercase))
+            .bind(now.micros()),
+        )
+        .await
+    }
+
+    /// Keep a collision until somebody decides; false if it waits already.
+    pub async fn insert_collision(&mut self, c: &Collision, now: Timestamp) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO collisions (source_id, identity_id, name, external_id, matched, at) \
+                           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (source_id, identity_id) DO NOTHING";
+        let kept = self
+            .execute(
+                query(SQL)
+                    .bind(c.source.to_string())
+                    .bind(c.identity.to_string())
+                    .bind(c.name.clone())
+                    .bind(c.external_id.clone())
+                    .bind(c.matched.clone())
+                    .bind(now.micros()),
+            )
+            .await?;
+        Ok(kept == 1)
+    }
+
+    /// Somebody decided that they are one and the same; [`StoreError::Conflict`] if there is no such collision.
+    pub async fn resolve_collision(
+        &mut self,
+        source: SourceId,
+        identity: IdentityId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "UPDATE collisions SET resolved_at = $1 WHERE source_id = $2 AND identity_id = $3 \
+                 AND resolved_at IS NULL",
+            )
+            .bind(now.micros())
+            .bind(source.to_string())
+            .bind(identity.to_string()),
+        )
+        .await
+    }
+
+    /// Was it decided that they are one and the same? The decision is used up by asking.
+    pub async fn take_resolution(&mut self, source: SourceId, identity: IdentityId) -> Result<bool, StoreError> {
+        let gone = self
+            .execute(
+                query("DELETE FROM collisions WHERE source_id = $1 AND identity_id = $2 AND resolved_at IS NOT NULL")
+                    .bind(source.to_string())
+                    .bind(identity.to_string()),
+            )
+            .await?;
+        Ok(gone == 1)
+    }
+}
