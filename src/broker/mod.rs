@@ -25,9 +25,11 @@ mod read;
 mod reap;
 mod record;
 mod render;
+pub mod scim;
 mod seal;
 mod simulate;
 mod source;
+mod source_token;
 mod sweep;
 mod target;
 mod token;
@@ -57,13 +59,14 @@ pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use source::SourceCtx;
+pub use source_token::NewSourceToken;
 pub use token::NewToken;
 
 use crate::{
     domain::{
         capability::Description,
         catalog::{TargetConfig, TargetId},
-        id::IdentityId,
+        id::{IdentityId, SourceId},
         time::{Timestamp, Ttl},
     },
     policy::{PolicyEngine, PolicySet},
@@ -165,6 +168,8 @@ pub struct Broker {
     /// What is in flight and must finish before the process ends.
     in_flight: TaskTracker,
     names: Mutex<LruCache<IdentityId, Arc<str>>>,
+    /// When each source was last written down as heard of.
+    heard: Mutex<BTreeMap<SourceId, Timestamp>>,
     /// Something is due before the next look: the reaper of every target wakes up.
     pub(crate) due: Notify,
 }
@@ -197,6 +202,7 @@ impl Broker {
             observing: AtomicBool::new(parts.observing),
             closing: CancellationToken::new(),
             in_flight: TaskTracker::new(),
+            heard: Mutex::default(),
             names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
             due: Notify::new(),
         })

@@ -14,5 +14,6 @@ pub mod identity;
 pub mod merkle;
 pub mod ocsf;
 pub mod request;
+pub mod scim;
 pub mod secret;
 pub mod time;

@@ -23,6 +23,8 @@ mod http_oauth;
 mod http_requests;
 mod promises;
 mod promises_later;
+mod scim_app;
+mod scim_users;
 mod servers;
 mod story;
 mod verbs_ask;

@@ -1,6 +1,8 @@
 //! Bodies: JSON of a bounded size that came in within a bounded time, with no fields that nobody reads. Nesting is
 //! bounded by the parser (128 levels).
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
@@ -53,7 +55,11 @@ impl<T: DeserializeOwned + Default> FromRequest<Edge> for OptionalBody<T> {
 
 /// All of the body, if it is not too large and does not trickle.
 pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Problem> {
-    let bound = limits.body_bytes;
+    read_up_to(headers, body, limits.body_bytes, limits.body_time).await
+}
+
+/// The same with a bound of its own.
+pub async fn read_up_to(headers: &HeaderMap, body: Body, bound: usize, within: Duration) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(Kind::BodyTooLarge, format!("the body is larger than {bound} bytes; nothing was changed"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -79,7 +85,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<By
         }
         Ok(if whole.is_empty() { first } else { whole.freeze() })
     };
-    tokio::time::timeout(limits.body_time, all)
+    tokio::time::timeout(within, all)
         .await
         .unwrap_or_else(|_| Err(Problem::new(Kind::SlowBody, "the body was not complete in time; nothing was changed")))
 }
@@ -110,8 +116,6 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::stream;
 
     use super::*;
