@@ -238,9 +238,15 @@ impl Broker {
         let source = self.known_source(source).await?;
         loop {
             let mut tx = self.store.begin().await?;
-            let written = tx.hand_over(source.id).await;
+            let written: Result<(), BrokerError> = async {
+                for id in tx.hand_over(source.id).await? {
+                    self.describe_for_scim(&mut tx, id).await?;
+                }
+                Ok(())
+            }
+            .await;
             if let Some(result) = tx.end(written).await {
-                return Ok(result?);
+                return result;
             }
         }
     }

@@ -72,11 +72,9 @@ impl Store {
 }
 
 fn members(group: GroupId, limit: u32) -> sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments> {
-    query(
-        "SELECT identity_id FROM memberships WHERE group_id = $1 AND grant_id = '' ORDER BY identity_id LIMIT $2",
-    )
-    .bind(group.to_string())
-    .bind(i64::from(limit))
+    query("SELECT identity_id FROM memberships WHERE group_id = $1 AND grant_id = '' ORDER BY identity_id LIMIT $2")
+        .bind(group.to_string())
+        .bind(i64::from(limit))
 }
 
 fn member(row: &AnyRow) -> Result<IdentityId, StoreError> {

@@ -6,12 +6,10 @@
 
 use sqlx::{AssertSqlSafe, any::AnyArguments, query::Query};
 
-use crate::domain::{
-    scim::{
-        filter::{Filter, Literal, Op, fold},
-        path::AttrPath,
-        schema::{Attribute, Kind},
-    },
+use crate::domain::scim::{
+    filter::{Filter, Literal, Op, fold},
+    path::AttrPath,
+    schema::{Attribute, Kind},
 };
 
 /// Longest key in the index of values, in characters.
@@ -57,7 +55,11 @@ impl Sql {
     }
 
     /// `, ` between the items, each written by `each`.
-    pub(super) fn list<T>(&mut self, items: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Self, T)) -> &mut Self {
+    pub(super) fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut each: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
         for (n, item) in items.into_iter().enumerate() {
             if n > 0 {
                 self.push(", ");

@@ -81,7 +81,8 @@ const SHAPE: Shape = Shape { id: "i.id", place };
 
 /// Where an attribute of a user is.
 fn place(path: &AttrPath) -> Place {
-    const GROUPS: &str = "SELECT m.identity_id FROM memberships m JOIN groups g ON g.id = m.group_id WHERE m.grant_id = ''";
+    const GROUPS: &str =
+        "SELECT m.identity_id FROM memberships m JOIN groups g ON g.id = m.group_id WHERE m.grant_id = ''";
     const EMAILS: &str = "SELECT n.id FROM identities n WHERE n.deleted_at IS NULL";
     match (path.schema.short, path.attribute.name, path.sub.map(|s| s.name)) {
         ("", "id", None) => Place::Text("i.id"),
@@ -207,8 +208,7 @@ impl Store {
         write_users(&mut sql, list);
         let rows = sql.query().fetch_all(&self.inner.readers).await?;
         let column = if self.inner.backend == super::Backend::Sqlite { "detail" } else { "QUERY PLAN" };
-        let lines: Vec<String> =
-            rows.iter().filter_map(|row| Reader::new("plan", row).text(column).ok()).collect();
+        let lines: Vec<String> = rows.iter().filter_map(|row| Reader::new("plan", row).text(column).ok()).collect();
         Ok(lines.join("\n"))
     }
 }
@@ -267,12 +267,7 @@ impl Tx {
     }
 
     /// Keep what was said of a user, in the place of what was kept.
-    pub async fn write_document(
-        &mut self,
-        id: IdentityId,
-        document: &Document,
-        new: bool,
-    ) -> Result<(), StoreError> {
+    pub async fn write_document(&mut self, id: IdentityId, document: &Document, new: bool) -> Result<(), StoreError> {
         let text = to_json(document);
         self.execute(
             query(
@@ -311,4 +306,3 @@ impl Tx {
         Ok(())
     }
 }
-

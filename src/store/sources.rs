@@ -7,7 +7,7 @@ use super::{
     row::{Reader, readable},
 };
 use crate::domain::{
-    id::{SourceId, TokenId},
+    id::{IdentityId, SourceId, TokenId},
     identity::{ADMIN_GROUP, AUDITOR_GROUP, Source, SourceKind},
     time::Timestamp,
 };
@@ -128,7 +128,11 @@ impl Store {
         .fetch_one(&self.inner.readers)
         .await?;
         let r = Reader::new("sources", &row);
-        Ok(SourceCounts { identities: r.number("identities")?, active: r.number("active")?, groups: r.number("groups")? })
+        Ok(SourceCounts {
+            identities: r.number("identities")?,
+            active: r.number("active")?,
+            groups: r.number("groups")?,
+        })
     }
 
     /// What a source may do beyond writing what it owns.
@@ -217,19 +221,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Give a source the groups and people that nobody outside owns, but for those that administer or audit.
-    pub async fn hand_over(&mut self, source: SourceId) -> Result<(), StoreError> {
-        self.execute(
-            query(
-                "UPDATE identities SET source_id = $1, version = version + 1 WHERE source_id IS NULL \
-                 AND kind = 'person' AND origin = 'console' AND id NOT IN (SELECT m.identity_id FROM memberships m \
-                 JOIN groups g ON g.id = m.group_id WHERE g.name_key IN ($2, $3))",
-            )
-            .bind(source.to_string())
-            .bind(ADMIN_GROUP)
-            .bind(AUDITOR_GROUP),
-        )
-        .await?;
+    /// Give a source the groups and people that nobody outside owns, but for those that administer or audit; the people.
+    pub async fn hand_over(&mut self, source: SourceId) -> Result<Vec<IdentityId>, StoreError> {
         self.execute(
             query("UPDATE groups SET source_id = $1 WHERE source_id IS NULL AND name_key NOT IN ($2, $3)")
                 .bind(source.to_string())
@@ -237,7 +230,13 @@ impl Tx {
                 .bind(AUDITOR_GROUP),
         )
         .await?;
-        Ok(())
+        let sql = query(
+            "UPDATE identities SET source_id = $1, version = version + 1 WHERE source_id IS NULL \
+             AND kind = 'person' AND origin = 'console' AND id NOT IN (SELECT m.identity_id FROM memberships m \
+             JOIN groups g ON g.id = m.group_id WHERE g.name_key IN ($2, $3)) RETURNING id",
+        );
+        let sql = sql.bind(source.to_string()).bind(ADMIN_GROUP).bind(AUDITOR_GROUP);
+        self.write_returning(sql).await?.iter().map(|row| Reader::new("identities", row).parsed("id")).collect()
     }
 
     /// Take a source's token back; [`StoreError::Conflict`] if there is none that works.

@@ -67,7 +67,9 @@ impl Scim {
             Some(Value::String(raw)) => Body::from(raw),
             Some(json) => Body::from(json.to_string()),
         };
-        request = request.header(header::CONTENT_TYPE, "application/scim+json");
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header(header::CONTENT_TYPE, "application/scim+json");
+        }
         self.app.answer(request.body(body).unwrap()).await
     }
 

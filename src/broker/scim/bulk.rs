@@ -145,18 +145,20 @@ impl Broker {
         loop {
             let round: Vec<usize> = waiting.keys().copied().collect();
             let before = waiting.len();
+            let mut later = false;
             for at in round {
                 let Some(operation) = waiting.get(&at) else { continue };
                 let answer = match resolve(operation, &made) {
-                    Ready::Later => continue,
+                    Ready::Later => {
+                        later = true;
+                        continue;
+                    }
                     Ready::Never(error) => failed(operation, error.into()),
                     Ready::Now(operation) => self.operate(ctx, &operation).await,
                 };
                 if let Some(id) = answer.bulk_id.clone().filter(|_| answer.method == "POST") {
                     let fate = match (&answer.outcome, &answer.location) {
-                        (Ok(_), Some(location)) => {
-                            Made::Id(location.rsplit('/').next().unwrap_or_default().to_owned())
-                        }
+                        (Ok(_), Some(location)) => Made::Id(location.rsplit('/').next().unwrap_or_default().to_owned()),
                         _ => Made::Failed,
                     };
                     made.insert(id, fate);
@@ -167,6 +169,10 @@ impl Broker {
                 if request.fail_on_errors.is_some_and(|most| failures >= most) {
                     return Ok(answers.into_values().collect());
                 }
+                // Whoever waited is first again, so that the order of the call is kept as far as it can be.
+                if later {
+                    break;
+                }
             }
             if waiting.len() == before {
                 break;
@@ -174,7 +180,8 @@ impl Broker {
         }
         // What is left waits for itself.
         for (at, operation) in waiting {
-            let error = ScimError::conflict("the operations name each other in a circle; make them first, then tie them");
+            let error =
+                ScimError::conflict("the operations name each other in a circle; make them first, then tie them");
             answers.insert(at, failed(&operation, error.into()));
             failures += 1;
             if request.fail_on_errors.is_some_and(|most| failures >= most) {

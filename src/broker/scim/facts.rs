@@ -63,9 +63,9 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, ScimError> {
     let text = text.trim();
     let day = text.len() == 10;
     let whole = if day { format!("{text}T23:59:59Z") } else { text.to_owned() };
-    whole.parse().map_err(|_| {
-        ScimError::value("`contractEnd` is to be an instant (2027-03-31T18:00:00Z) or a day (2027-03-31)")
-    })
+    whole
+        .parse()
+        .map_err(|_| ScimError::value("`contractEnd` is to be an instant (2027-03-31T18:00:00Z) or a day (2027-03-31)"))
 }
 
 fn display_name(document: &Document, fallback: &str) -> String {

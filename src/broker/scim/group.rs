@@ -65,12 +65,7 @@ fn document_of(group: &Group) -> Document {
 
 impl Broker {
     /// A group.
-    pub async fn scim_group(
-        &self,
-        _ctx: &SourceCtx,
-        id: &str,
-        selection: &Selection,
-    ) -> Result<Resource, ScimFailure> {
+    pub async fn scim_group(&self, _ctx: &SourceCtx, id: &str, selection: &Selection) -> Result<Resource, ScimFailure> {
         let group = self.store.group_by_id(id_of(id)?).await?.ok_or_else(|| ScimError::not_found(NO_GROUP))?;
         self.shown_group(&group, selection).await
     }

@@ -101,20 +101,19 @@ pub(super) fn user(parts: &UserParts<'_>, base: &str, selection: &Selection) -> 
         }
     }
     if !parts.groups.is_empty() {
-        let groups = parts.groups.iter().map(|(id, name)| {
-            json!({"value": id, "$ref": group_location(base, *id), "display": name, "type": "direct"})
-        });
+        let groups = parts.groups.iter().map(
+            |(id, name)| json!({"value": id, "$ref": group_location(base, *id), "display": name, "type": "direct"}),
+        );
         whole.insert("groups".to_owned(), groups.collect());
     }
-    let schemas: Vec<&str> = USERS.schemas().map(|s| s.urn).filter(|u| *u == USERS.schema.urn || whole.contains_key(*u)).collect();
+    let schemas: Vec<&str> =
+        USERS.schemas().map(|s| s.urn).filter(|u| *u == USERS.schema.urn || whole.contains_key(*u)).collect();
     let mut document = Document::new();
     document.insert("schemas".to_owned(), json!(schemas));
     document.insert("id".to_owned(), json!(id));
     document.extend(whole);
-    document.insert(
-        "meta".to_owned(),
-        meta(USERS.name, &location, identity.version, parts.created_at, parts.updated_at),
-    );
+    document
+        .insert("meta".to_owned(), meta(USERS.name, &location, identity.version, parts.created_at, parts.updated_at));
     selection.apply(&USERS, &mut document);
     Resource { location, version: etag(identity.version), document: Some(document) }
 }

@@ -25,28 +25,29 @@ impl Broker {
         identity: &Identity,
     ) -> Result<(), ScimFailure> {
         if identity.kind.is_non_human() {
-            return Err(ScimError::foreign("workloads and agents are registered here; sources do not write them").into());
+            return Err(
+                ScimError::foreign("workloads and agents are registered here; sources do not write them").into()
+            );
         }
         match identity.source {
             Some(owner) if owner == ctx.source.id => Ok(()),
             None if tx.source_rights(ctx.source.id).await?.adopts => Ok(()),
-            None => Err(ScimError::foreign("this person is kept here, not by your source; you may only read it").into()),
+            None => {
+                Err(ScimError::foreign("this person is kept here, not by your source; you may only read it").into())
+            }
             Some(_) => Err(ScimError::foreign("this person belongs to another source; you may only read it").into()),
         }
     }
 
     /// May this source write that group?
-    pub(super) async fn may_write_group(
-        &self,
-        tx: &mut Tx,
-        ctx: &SourceCtx,
-        group: &Group,
-    ) -> Result<(), ScimFailure> {
+    pub(super) async fn may_write_group(&self, tx: &mut Tx, ctx: &SourceCtx, group: &Group) -> Result<(), ScimFailure> {
         match group.source {
             Some(owner) if owner == ctx.source.id => {}
             None if tx.source_rights(ctx.source.id).await?.adopts => {}
             None => {
-                return Err(ScimError::foreign("this group is kept here, not by your source; you may only read it").into());
+                return Err(
+                    ScimError::foreign("this group is kept here, not by your source; you may only read it").into()
+                );
             }
             Some(_) => {
                 return Err(ScimError::foreign("this group belongs to another source; you may only read it").into());

@@ -7,7 +7,7 @@ use super::{
     render::{self, UserParts},
 };
 use crate::{
-    broker::{Broker, SourceCtx, record::Cause},
+    broker::{Broker, BrokerError, SourceCtx, record::Cause},
     domain::{
         id::IdentityId,
         identity::{Identity, IdentityKind, Origin},
@@ -44,12 +44,7 @@ impl Broker {
     }
 
     /// A user.
-    pub async fn scim_user(
-        &self,
-        _ctx: &SourceCtx,
-        id: &str,
-        selection: &Selection,
-    ) -> Result<Resource, ScimFailure> {
+    pub async fn scim_user(&self, _ctx: &SourceCtx, id: &str, selection: &Selection) -> Result<Resource, ScimFailure> {
         let user = self.store.scim_user(id_of(id)?).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
         Ok(self.shown(&user, selection))
     }
@@ -252,6 +247,14 @@ impl Broker {
         // Whoever is unknown manages nobody, but policy may still read the name.
         let manager = found.map_or_else(|| named.to_owned(), |id| id.to_string());
         after.attributes.insert(facts::MANAGER.to_owned(), manager);
+        Ok(())
+    }
+
+    /// Write down what is known of somebody as if a source had said it, so that filters find it.
+    pub(in crate::broker) async fn describe_for_scim(&self, tx: &mut Tx, id: IdentityId) -> Result<(), BrokerError> {
+        if let Some(user) = tx.scim_user(id).await?.filter(|u| u.document.is_none()) {
+            tx.write_document(id, &facts::document_of(&user.identity), true).await?;
+        }
         Ok(())
     }
 

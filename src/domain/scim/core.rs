@@ -58,7 +58,11 @@ pub static USER: Schema = Schema {
         Attribute::text("preferredLanguage", "Language, as in Accept-Language."),
         Attribute::text("locale", "Locale, RFC 5646."),
         Attribute::text("timezone", "Time zone, IANA name."),
-        Attribute::new("active", Kind::Boolean, "False: everything that the person holds ends, and nothing new begins."),
+        Attribute::new(
+            "active",
+            Kind::Boolean,
+            "False: everything that the person holds ends, and nothing new begins.",
+        ),
         Attribute::text("password", "Taken and thrown away: nobody signs in with it here.").write_only(),
         Attribute::list(
             "emails",
@@ -77,7 +81,11 @@ pub static USER: Schema = Schema {
         ),
         Attribute::list(
             "photos",
-            plural!(Attribute::new("value", Kind::Reference, "Address of a photo.").to(&["external"]), "photo", "thumbnail"),
+            plural!(
+                Attribute::new("value", Kind::Reference, "Address of a photo.").to(&["external"]),
+                "photo",
+                "thumbnail"
+            ),
             "Photos.",
         ),
         Attribute::list("addresses", ADDRESS, "Postal addresses."),
@@ -141,7 +149,7 @@ pub static IDENTITY: Schema = Schema {
             "Instant (RFC 3339) or last day (2027-03-31, UTC) of the relationship: then everything ends by itself.",
         )
         .exact()
-        .usual(&["9999-12-31T23:59:59Z"]),
+        .usual(&["9999-01-01T00:00:00Z"]),
         Attribute::complex("owner", OWNER, "Who answers for a workload or agent.").read_only(),
     ],
 };
@@ -196,10 +204,5 @@ pub static USERS: ResourceType = ResourceType {
 };
 
 /// `/Groups`.
-pub static GROUPS_TYPE: ResourceType = ResourceType {
-    name: "Group",
-    endpoint: "/Groups",
-    description: "Groups",
-    schema: &GROUP,
-    extensions: &[],
-};
+pub static GROUPS_TYPE: ResourceType =
+    ResourceType { name: "Group", endpoint: "/Groups", description: "Groups", schema: &GROUP, extensions: &[] };

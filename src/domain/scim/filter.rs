@@ -241,7 +241,8 @@ impl<'t> Parser<'t> {
             Some(list) => list.attribute.sub(name).map(|sub| AttrPath { sub: Some(sub), ..list }),
         };
         let Some(path) = found else {
-            return self.fail(format!("there is no attribute `{name}` {}", within.map_or("here", |_| "of such a value")));
+            return self
+                .fail(format!("there is no attribute `{name}` {}", within.map_or("here", |_| "of such a value")));
         };
         self.at += name.len();
         Ok(path)
@@ -277,7 +278,9 @@ impl<'t> Parser<'t> {
             self.at += word.len();
             return Ok(Filter::Present(path));
         }
-        let Some(op) = Op::parse(word) else { return self.fail("a comparison is missing: eq, ne, co, sw, ew, gt, ge, lt, le, pr") };
+        let Some(op) = Op::parse(word) else {
+            return self.fail("a comparison is missing: eq, ne, co, sw, ew, gt, ge, lt, le, pr");
+        };
         self.at += word.len();
         let Some(compared) = path.compared() else {
             return self.fail(format!("`{path}` has parts: name the one to compare"));

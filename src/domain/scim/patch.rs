@@ -260,12 +260,7 @@ fn merge(into: &mut Document, new: Document) {
 }
 
 /// A change of a list: of the whole, of some values, or of a part of some values.
-fn apply_list(
-    place: &mut Document,
-    path: AttrPath,
-    values: Option<&Filter>,
-    change: &Change,
-) -> Result<(), ScimError> {
+fn apply_list(place: &mut Document, path: AttrPath, values: Option<&Filter>, change: &Change) -> Result<(), ScimError> {
     let attribute = path.attribute;
     let mut list = match place.remove(attribute.name) {
         Some(Value::Array(list)) => list,
@@ -410,7 +405,9 @@ fn remove_values(
     };
     match given {
         Some(Value::Array(given)) => {
-            let same = |item: &Value, g: &Value| item == g || (g.get("value").is_some() && item.get("value") == g.get("value"));
+            let same = |item: &Value, g: &Value| {
+                item == g || (g.get("value").is_some() && item.get("value") == g.get("value"))
+            };
             list.retain(|item| !given.iter().any(|g| same(item, g)));
         }
         _ => list.retain(|item| !picked(item)),

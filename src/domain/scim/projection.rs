@@ -118,8 +118,13 @@ impl Selection {
     fn parts(&self, schema: &Schema, attribute: &Attribute, value: &mut Value) {
         let named: Vec<&str> = self.only.iter().filter_map(|p| p.within(schema, attribute)).map(|s| s.name).collect();
         let whole = !self.some || self.only.iter().any(|p| p.covers(schema, attribute));
-        let unwanted: Vec<&str> =
-            self.but.iter().filter(|_| !self.some).filter_map(|p| p.within(schema, attribute)).map(|s| s.name).collect();
+        let unwanted: Vec<&str> = self
+            .but
+            .iter()
+            .filter(|_| !self.some)
+            .filter_map(|p| p.within(schema, attribute))
+            .map(|s| s.name)
+            .collect();
         let keep = |name: &str| (whole || named.contains(&name)) && !unwanted.contains(&name);
         let trim = |value: &mut Value| {
             if let Value::Object(object) = value {

@@ -64,7 +64,8 @@ impl FromRequest<Edge> for Body {
 pub async fn read_json(request: Request, edge: &Edge, bound: usize) -> Result<Value, Problem> {
     let (parts, body) = request.into_parts();
     let given = media_type(&parts.headers);
-    let fits = ["", "application/scim+json", "application/json", "text/json"].iter().any(|m| given.eq_ignore_ascii_case(m));
+    let fits =
+        ["", "application/scim+json", "application/json", "text/json"].iter().any(|m| given.eq_ignore_ascii_case(m));
     if !fits {
         return Err(Problem::new(Kind::UnsupportedMediaType, "send the body as `application/scim+json`"));
     }
@@ -136,4 +137,3 @@ impl FromRequestParts<Edge> for Id {
         path.map(|id| Self(id.0)).map_err(|_| Problem::not_found("resource"))
     }
 }
-
