@@ -95,7 +95,7 @@ fn place(path: &AttrPath) -> Place {
         ("", "meta", Some("created")) => Place::Instant("i.created_at"),
         ("", "meta", Some("lastModified")) => Place::Instant("i.updated_at"),
         ("", "meta", Some("version")) => Place::Text("('W/\"' || i.version || '\"')"),
-        ("", "meta", _) | ("", "password", _) => Place::Nowhere,
+        ("", "meta" | "password", _) => Place::Nowhere,
         ("", "groups", None | Some("value")) => Place::Rows { select: GROUPS, text: "g.id", folded: false },
         ("", "groups", Some("display")) => Place::Rows { select: GROUPS, text: "g.name_key", folded: true },
         ("", "groups", Some("type")) => Place::Constant("direct"),

@@ -140,6 +140,9 @@ impl Scim {
     }
 
     pub async fn filter(&self, path: &str, filter: &str) -> Answer {
+        if filter.len() > 10_000 {
+            return self.post(&format!("{path}/.search"), json!({"filter": filter})).await;
+        }
         let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("filter", filter).finish();
         self.get(&format!("{path}?{query}")).await
     }

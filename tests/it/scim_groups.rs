@@ -27,7 +27,7 @@ async fn members_are_live_references(db: Db) {
     refused(&scim.post("/Groups", json!({"displayName": "g", "members": [7]})).await, 400, "invalidValue");
     // Who is deleted is in no group.
     done(&scim.delete(&format!("/Users/{a}")).await, 204);
-    assert_eq!(scim.members(&group).await, [b.clone()]);
+    assert_eq!(scim.members(&group).await, std::slice::from_ref(&b));
     // A PUT that says nothing of members leaves them; an empty list empties.
     let at = format!("/Groups/{group}");
     assert_eq!(scim.put(&at, json!({"displayName": "Crew 2"})).await.body["members"][0]["value"], b);
@@ -59,10 +59,10 @@ async fn a_source_writes_what_it_owns(db: Db) {
         refused(&scim.as_other("PATCH", &path, Some(patch)).await, 403, "");
     }
     // What is kept here is seen and not written.
-    let eve = format!("/Users/{}", scim.app.ids["eve"]);
+    let eve_path = format!("/Users/{}", scim.app.ids["eve"]);
     let off = json!([{"op": "replace", "path": "active", "value": false}]);
-    done(&scim.get(&eve).await, 200);
-    refused(&scim.patch(&eve, off.clone()).await, 403, "");
+    done(&scim.get(&eve_path).await, 200);
+    refused(&scim.patch(&eve_path, off.clone()).await, 403, "");
     let bot = format!("/Users/{}", scim.app.ids["deploy-bot"]);
     let shown = scim.get(&bot).await;
     assert_eq!(shown.body["urn:tidegate:params:scim:schemas:1.0:Identity"]["kind"], "workload");
@@ -88,6 +88,8 @@ async fn a_source_writes_what_it_owns(db: Db) {
     let engineers = scim.post("/Groups", json!({"displayName": "engineers"})).await;
     done(&engineers, 201);
     assert_eq!(engineers.body["members"].as_array().unwrap().len(), 2, "nobody was put out");
+    refused(&scim.post("/Users", json!({"userName": "eve"})).await, 409, "uniqueness");
+    refused(&scim.delete(&eve_path).await, 403, "");
     refused(&scim.post("/Groups", json!({"displayName": "tidegate-admins"})).await, 403, "");
     refused(
         &scim

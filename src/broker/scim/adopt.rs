@@ -17,7 +17,6 @@ impl Broker {
         proposed: &Identity,
     ) -> Result<Option<ScimUser>, ScimFailure> {
         let Some(there) = tx.scim_user_named(&proposed.name).await? else { return Ok(None) };
-        let free = there.identity.source.is_none() && !there.identity.kind.is_non_human();
-        if free && tx.source_rights(ctx.source.id).await?.adopts { Ok(Some(there)) } else { Ok(None) }
+        Ok(if self.may_adopt(tx, ctx, &there.identity).await? { Some(there) } else { None })
     }
 }

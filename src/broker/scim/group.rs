@@ -95,6 +95,7 @@ impl Broker {
                 if !free {
                     return Err(ScimError::uniqueness("there is a group of that `displayName` already").into());
                 }
+                self.may_write_group(&mut tx, ctx, &there).await?;
                 return self.write_group(&mut tx, ctx, &there, &wanted, false).await;
             }
             self.may_use_name(&mut tx, ctx, &wanted.name).await?;

@@ -31,12 +31,27 @@ impl Broker {
         }
         match identity.source {
             Some(owner) if owner == ctx.source.id => Ok(()),
-            None if tx.source_rights(ctx.source.id).await?.adopts => Ok(()),
+            None if self.may_adopt(tx, ctx, identity).await? => Ok(()),
             None => {
                 Err(ScimError::foreign("this person is kept here, not by your source; you may only read it").into())
             }
             Some(_) => Err(ScimError::foreign("this person belongs to another source; you may only read it").into()),
         }
+    }
+
+    /// May this source take over somebody whom no source owns? Whoever administers or audits only with the right to fill
+    /// those groups.
+    pub(super) async fn may_adopt(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        identity: &Identity,
+    ) -> Result<bool, ScimFailure> {
+        let rights = tx.source_rights(ctx.source.id).await?;
+        if identity.source.is_some() || identity.kind.is_non_human() || !rights.adopts {
+            return Ok(false);
+        }
+        Ok(rights.administers || !tx.standing_groups(identity.id).await?.iter().any(|g| is_reserved(&g.name)))
     }
 
     /// May this source write that group?

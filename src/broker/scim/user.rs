@@ -69,7 +69,7 @@ impl Broker {
         let cause = Cause::from(ctx);
         let made = in_one_change!(self, tx => {
             if let Some(there) = self.adopt(&mut tx, ctx, &new).await? {
-                return Ok(self.write_user(&mut tx, ctx, &there, &whole).await?);
+                return self.write_user(&mut tx, ctx, &there, &whole).await;
             }
             let mut new = new.clone();
             self.unique(&mut tx, ctx, None, &new).await?;

@@ -99,8 +99,8 @@ impl Selection {
 
     fn apply_schema(&self, first: &'static Schema, document: &mut Document, second: Option<&'static Schema>) {
         document.retain(|name, value| {
-            let found = [Some(first), second].into_iter().flatten();
-            let Some((schema, attribute)) = found.filter_map(|s| s.attribute(name).map(|a| (s, a))).next() else {
+            let mut found = [Some(first), second].into_iter().flatten();
+            let Some((schema, attribute)) = found.find_map(|s| s.attribute(name).map(|a| (s, a))) else {
                 // An extension, which is looked at by itself.
                 return true;
             };

@@ -20,25 +20,25 @@ pub async fn config(State(edge): State<Edge>) -> Response {
 
 /// `GET /ResourceTypes`.
 pub async fn resource_types(State(edge): State<Edge>, query: Parameters) -> Result<Response, Problem> {
-    all(&query, edge.broker.scim_resource_types())
+    all(&query, &edge.broker.scim_resource_types())
 }
 
 /// `GET /ResourceTypes/{id}`.
 pub async fn resource_type(State(edge): State<Edge>, Id(id): Id) -> Result<Response, Problem> {
-    one(&id, edge.broker.scim_resource_types())
+    one(&id, &edge.broker.scim_resource_types())
 }
 
 /// `GET /Schemas`.
 pub async fn schemas(State(edge): State<Edge>, query: Parameters) -> Result<Response, Problem> {
-    all(&query, edge.broker.scim_schemas())
+    all(&query, &edge.broker.scim_schemas())
 }
 
 /// `GET /Schemas/{id}`.
 pub async fn schema(State(edge): State<Edge>, Id(id): Id) -> Result<Response, Problem> {
-    one(&id, edge.broker.scim_schemas())
+    one(&id, &edge.broker.scim_schemas())
 }
 
-fn all(query: &Parameters, items: Vec<Value>) -> Result<Response, Problem> {
+fn all(query: &Parameters, items: &[Value]) -> Result<Response, Problem> {
     if query.is_filtered() {
         return Err(answer::refused(ScimError::forbidden("this list is told as a whole, and not filtered")));
     }
@@ -49,7 +49,7 @@ fn all(query: &Parameters, items: Vec<Value>) -> Result<Response, Problem> {
     Ok(answer::document(StatusCode::OK, &out))
 }
 
-fn one(id: &str, items: Vec<Value>) -> Result<Response, Problem> {
+fn one(id: &str, items: &[Value]) -> Result<Response, Problem> {
     let same = |item: &&Value| item.get("id").and_then(Value::as_str).is_some_and(|i| i.eq_ignore_ascii_case(id));
     match items.iter().find(same) {
         Some(item) => Ok(answer::document(StatusCode::OK, item)),
