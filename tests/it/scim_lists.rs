@@ -178,7 +178,8 @@ async fn pages(db: Db) {
     assert_eq!(list("sortBy=userName&sortOrder=descending").await.2, "cyd,bob,ada");
     assert_eq!(list("sortBy=name.familyName").await.2, "cyd,ada,bob");
     assert_eq!(list("sortBy=emails.value&sortOrder=ascending").await.2, "ada,bob,cyd");
-    assert_eq!(list("sortBy=title&sortOrder=ascending").await.2, "ada,cyd,bob", "what has no value comes last");
+    assert!(list("sortBy=title&sortOrder=ascending").await.2.ends_with(",bob"), "what has no value comes last");
+    assert!(list("sortBy=title&sortOrder=descending").await.2.starts_with("bob,"), "and first downwards");
     for (query, scim_type) in [
         ("count=many", "invalidValue"),
         ("startIndex=one", "invalidValue"),

@@ -109,6 +109,12 @@ impl Selection {
             }
             if attribute.returned != Returned::Always {
                 self.parts(schema, attribute, value);
+                // Of what has no part left, nothing is told.
+                return match value {
+                    Value::Object(object) => !object.is_empty(),
+                    Value::Array(items) => items.iter().any(|v| v.as_object().is_none_or(|o| !o.is_empty())),
+                    _ => true,
+                };
             }
             true
         });
