@@ -51,6 +51,9 @@ const SEED: &str = include_str!("seed.toml");
 /// Tokens made by a start last until the next working day.
 const TOKEN_TTL: Ttl = Ttl::seconds_or_one(24 * 3600);
 
+/// The source whose token `tidegate dev` prints.
+const DEV_SOURCE: &str = "dev";
+
 /// Whom `tidegate dev` begins with.
 pub fn seed_directory() -> anyhow::Result<DirectoryFile> {
     toml::from_str(SEED).context("the seed directory")
@@ -190,11 +193,16 @@ async fn seed(broker: &Arc<Broker>, data_dir: &Path, url: &str) -> anyhow::Resul
             workloads.insert(entry.name.clone(), json!({"client_id": id, "client_secret": secret}));
         }
     }
+    // The seeded people and groups are a source's, so that whoever tries SCIM out can move and deactivate them; who
+    // administers stays here.
+    let source = broker.create_source_token_at_console(DEV_SOURCE, TOKEN_TTL).await?;
+    broker.hand_over_to_source(DEV_SOURCE).await?;
+    write_private(&tokens.join("scim.token"), source.token.expose())?;
     Ok(json!({
         "url": url,
         "people": people,
         "workloads": workloads,
-        "scim": {"url": format!("{url}/scim/v2"), "token": null},
+        "scim": {"url": format!("{url}/scim/v2"), "token": source.token.expose()},
     }))
 }
 
@@ -225,6 +233,7 @@ fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow:
     let mut err = std::io::stderr().lock();
     writeln!(err, "tidegate dev {}  NOT FOR PRODUCTION  ({fate}; Ctrl-C ends it)", env!("CARGO_PKG_VERSION"))?;
     writeln!(err, "  API      {url}/v1    OpenAPI {url}/openapi.json")?;
+    writeln!(err, "  SCIM     {url}/scim/v2    token in {}/scim.token", tokens.display())?;
     writeln!(err, "  People   {people:?}: ana asks, ben approves, eve administers; workload deploy-bot")?;
     writeln!(err, "  Tokens   {}/<name>.token  (this machine, 24 h)", tokens.display())?;
     writeln!(err, "  Try      export TIDEGATE_SERVER={url} TIDEGATE_TOKEN_FILE={}/ana.token", tokens.display())?;

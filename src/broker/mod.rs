@@ -26,10 +26,12 @@ mod reap;
 mod record;
 mod render;
 pub mod review;
+pub mod scim;
 mod seal;
 mod sightings;
 mod simulate;
 mod source;
+mod source_token;
 mod sweep;
 mod sync;
 mod target;
@@ -61,6 +63,7 @@ pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use source::SourceCtx;
+pub use source_token::NewSourceToken;
 pub use sync::{ApplicationParts, Work};
 pub use token::NewToken;
 
@@ -68,7 +71,7 @@ use crate::{
     domain::{
         capability::Description,
         catalog::{TargetConfig, TargetId},
-        id::IdentityId,
+        id::{IdentityId, SourceId},
         jit::JitRule,
         time::{Timestamp, Ttl},
     },
@@ -211,6 +214,8 @@ pub struct Broker {
     held: Mutex<Vec<HeldDeparture>>,
     /// Who was seen and is not recorded yet.
     sightings: sightings::Sightings,
+    /// When each source was last written down as heard of.
+    heard: Mutex<BTreeMap<SourceId, Timestamp>>,
     /// Something is due before the next look: the reaper of every target wakes up.
     pub(crate) due: Notify,
 }
@@ -249,6 +254,7 @@ impl Broker {
             observing: AtomicBool::new(parts.observing),
             closing: CancellationToken::new(),
             in_flight: TaskTracker::new(),
+            heard: Mutex::default(),
             names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
             held: Mutex::new(Vec::new()),
             sightings: sightings::Sightings::new(),

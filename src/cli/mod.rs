@@ -29,6 +29,7 @@ mod private_file;
 pub mod reference;
 mod request;
 mod review;
+mod scim;
 mod search;
 pub mod server;
 mod show;
@@ -100,6 +101,7 @@ enum ClientCommand {
     Policy(policy::PolicyArgs),
     Review(review::ReviewArgs),
     Targets(targets::TargetsArgs),
+    Scim(scim::ScimArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
     /// Check everything between this machine and a working call
@@ -186,6 +188,7 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Policy(args) => policy::run(args, cx).await,
         ClientCommand::Review(args) => review::run(args, cx).await,
         ClientCommand::Targets(args) => targets::run(args, cx).await,
+        ClientCommand::Scim(args) => scim::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,
         ClientCommand::Doctor => doctor::run(cx).await,

@@ -16,5 +16,6 @@ pub mod jit;
 pub mod merkle;
 pub mod ocsf;
 pub mod request;
+pub mod scim;
 pub mod secret;
 pub mod time;

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod inbound;
+mod scim;
 
 use axum::{Router, middleware};
 use bytes::Bytes;
@@ -23,9 +24,11 @@ pub use self::{
 pub fn router(parts: EdgeParts) -> Router {
     let (router, document) = http::routes();
     let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
-    let templates = document.paths.paths.keys().map(String::as_str);
+    let scim = scim::templates();
+    let templates = document.paths.paths.keys().chain(&scim).map(String::as_str);
     let edge = Shared::new(parts, Routes::new(templates), json);
     router
+        .merge(scim::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state(edge.clone(), call::around))

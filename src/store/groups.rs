@@ -21,7 +21,7 @@ macro_rules! columns {
     };
 }
 
-fn group(row: &AnyRow) -> Result<Group, StoreError> {
+pub(super) fn group(row: &AnyRow) -> Result<Group, StoreError> {
     let r = Reader::new("groups", row);
     Ok(Group {
         id: r.parsed("id")?,

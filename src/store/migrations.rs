@@ -21,6 +21,7 @@ macro_rules! migrations {
         migrations!($directory:
             1 "ledger" "0001_ledger.sql",
             2 "directory" "0002_directory.sql",
+            3 "scim" "0003_scim.sql",
             4 "lifecycle" "0004_lifecycle.sql",
             6 "sync" "0006_sync.sql",
             8 "shared access" "0008_shared_access.sql",

@@ -7,8 +7,8 @@ use super::{
     row::{Reader, readable},
 };
 use crate::domain::{
-    id::{SourceId, TokenId},
-    identity::{Source, SourceKind},
+    id::{IdentityId, SourceId, TokenId},
+    identity::{ADMIN_GROUP, AUDITOR_GROUP, Source, SourceKind},
     time::Timestamp,
 };
 
@@ -91,7 +91,78 @@ impl Store {
     }
 }
 
+/// What a source may do beyond writing what it owns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceRights {
+    /// It takes over what is kept here, by its unique name.
+    pub adopts: bool,
+    /// It may fill the groups that administer and audit.
+    pub administers: bool,
+}
+
+fn rights(row: &AnyRow) -> Result<SourceRights, StoreError> {
+    let r = Reader::new("sources", row);
+    Ok(SourceRights { adopts: r.flag("adopts")?, administers: r.flag("administers")? })
+}
+
+/// How much a source owns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceCounts {
+    /// Identities that are there.
+    pub identities: u64,
+    /// Those of them that are active.
+    pub active: u64,
+    /// Groups.
+    pub groups: u64,
+}
+
+impl Store {
+    /// How much a source owns.
+    pub async fn source_counts(&self, id: SourceId) -> Result<SourceCounts, StoreError> {
+        let row = query(
+            "SELECT count(*) AS identities, CAST(coalesce(sum(active), 0) AS BIGINT) AS active, \
+             (SELECT count(*) FROM groups WHERE source_id = $1) AS groups \
+             FROM identities WHERE source_id = $1 AND deleted_at IS NULL",
+        )
+        .bind(id.to_string())
+        .fetch_one(&self.inner.readers)
+        .await?;
+        let r = Reader::new("sources", &row);
+        Ok(SourceCounts {
+            identities: r.number("identities")?,
+            active: r.number("active")?,
+            groups: r.number("groups")?,
+        })
+    }
+
+    /// What a source may do beyond writing what it owns.
+    pub async fn source_rights(&self, id: SourceId) -> Result<SourceRights, StoreError> {
+        let row = query("SELECT adopts, administers FROM sources WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.as_ref().map(rights).transpose().map(Option::unwrap_or_default)
+    }
+}
+
 impl Tx {
+    /// What a source may do beyond writing what it owns.
+    pub async fn source_rights(&mut self, id: SourceId) -> Result<SourceRights, StoreError> {
+        let sql = query("SELECT adopts, administers FROM sources WHERE id = $1").bind(id.to_string());
+        self.read_optional(sql).await?.as_ref().map(rights).transpose().map(Option::unwrap_or_default)
+    }
+
+    /// Say what a source may do beyond writing what it owns.
+    pub async fn set_source_rights(&mut self, id: SourceId, rights: SourceRights) -> Result<(), StoreError> {
+        self.execute_one(
+            query("UPDATE sources SET adopts = $1, administers = $2 WHERE id = $3")
+                .bind(i64::from(rights.adopts))
+                .bind(i64::from(rights.administers))
+                .bind(id.to_string()),
+        )
+        .await
+    }
+
     /// Make a source; [`StoreError::Duplicate`] if its name is taken.
     pub async fn insert_source(&mut self, new: &Source, now: Timestamp) -> Result<(), StoreError> {
         self.execute_one(
@@ -128,6 +199,44 @@ impl Tx {
             .bind(token.expires_at.micros()),
         )
         .await
+    }
+
+    /// Let the tokens of a source that still work, work until then and no longer.
+    pub async fn shorten_source_tokens(
+        &mut self,
+        source: SourceId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            query(
+                "UPDATE source_tokens SET expires_at = $1 \
+                 WHERE source_id = $2 AND revoked_at IS NULL AND expires_at > $1 AND expires_at > $3",
+            )
+            .bind(until.micros())
+            .bind(source.to_string())
+            .bind(now.micros()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Give a source the groups and people that nobody outside owns, but for those that administer or audit; the people.
+    pub async fn hand_over(&mut self, source: SourceId) -> Result<Vec<IdentityId>, StoreError> {
+        self.execute(
+            query("UPDATE groups SET source_id = $1 WHERE source_id IS NULL AND name_key NOT IN ($2, $3)")
+                .bind(source.to_string())
+                .bind(ADMIN_GROUP)
+                .bind(AUDITOR_GROUP),
+        )
+        .await?;
+        let sql = query(
+            "UPDATE identities SET source_id = $1, version = version + 1 WHERE source_id IS NULL \
+             AND kind = 'person' AND origin = 'console' AND id NOT IN (SELECT m.identity_id FROM memberships m \
+             JOIN groups g ON g.id = m.group_id WHERE g.name_key IN ($2, $3)) RETURNING id",
+        );
+        let sql = sql.bind(source.to_string()).bind(ADMIN_GROUP).bind(AUDITOR_GROUP);
+        self.write_returning(sql).await?.iter().map(|row| Reader::new("identities", row).parsed("id")).collect()
     }
 
     /// Take a source's token back; [`StoreError::Conflict`] if there is none that works.

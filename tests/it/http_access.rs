@@ -80,6 +80,10 @@ async fn what_does_not_exist_is_404_even_for_administrators() {
         if !template.starts_with("/v1/") || !template.contains('{') {
             continue;
         }
+        // Makes the source that is not there.
+        if (method.as_str(), template.as_str()) == ("POST", "/v1/sources/{source}/tokens") {
+            continue;
+        }
         let body = if template.ends_with("/extend") {
             json!({"duration": "5m", "reason": "more"})
         } else if template.ends_with("/revoke") || template.ends_with("/attest") {

@@ -57,7 +57,11 @@ impl App {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        let world = World::on(Db::Sqlite).await;
+        Self::build(World::on(Db::Sqlite).await, limits).await
+    }
+
+    /// Behind the edge of a world that is there.
+    pub async fn build(world: World, limits: Limits) -> Self {
         let broker = &world.broker;
         let ids = seed_directory().unwrap().apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
         let mut secrets = BTreeMap::new();

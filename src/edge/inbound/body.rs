@@ -1,8 +1,10 @@
 //! Bodies: JSON of a bounded size that came in within a bounded time, with no fields that nobody reads. Nesting is
 //! bounded by the parser (128 levels).
 
+use std::time::Duration;
+
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{FromRequest, Request},
 };
 use bytes::{Bytes, BytesMut};
@@ -14,6 +16,9 @@ use super::{
     problem::{Kind, Problem},
     state::{Edge, Limits},
 };
+
+/// Of a body that is too large, so much is still taken in before the answer.
+const THROWN_AWAY: usize = 16 * 1024 * 1024;
 
 /// A JSON body. Put it last among a handler's arguments.
 pub struct JsonBody<T>(pub T);
@@ -53,21 +58,31 @@ impl<T: DeserializeOwned + Default> FromRequest<Edge> for OptionalBody<T> {
 
 /// All of the body, if it is not too large and does not trickle.
 pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Problem> {
-    let bound = limits.body_bytes;
+    read_up_to(headers, body, limits.body_bytes, limits.body_time).await
+}
+
+/// The same with a bound of its own.
+pub async fn read_up_to(headers: &HeaderMap, body: Body, bound: usize, within: Duration) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(Kind::BodyTooLarge, format!("the body is larger than {bound} bytes; nothing was changed"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|n| n > bound as u64) {
+    let refused = announced.is_some_and(|n| n > bound as u64);
+    if refused && headers.contains_key(header::EXPECT) {
         return Err(too_large());
     }
     let all = async {
         let mut chunks = body.into_data_stream();
+        if refused {
+            throw_away(&mut chunks).await;
+            return Err(too_large());
+        }
         let mut whole = BytesMut::new();
         let mut first = Bytes::new();
         while let Some(chunk) = chunks.next().await {
             let chunk =
                 chunk.map_err(|_| Problem::input("body", "the connection broke before the body was complete"))?;
             if first.len() + whole.len() + chunk.len() > bound {
+                throw_away(&mut chunks).await;
                 return Err(too_large());
             }
             if first.is_empty() && whole.is_empty() {
@@ -79,9 +94,21 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<By
         }
         Ok(if whole.is_empty() { first } else { whole.freeze() })
     };
-    tokio::time::timeout(limits.body_time, all)
+    tokio::time::timeout(within, all)
         .await
         .unwrap_or_else(|_| Err(Problem::new(Kind::SlowBody, "the body was not complete in time; nothing was changed")))
+}
+
+/// Take in what still comes, up to a bound, and keep nothing of it: a client that is cut off while it sends does not read
+/// why.
+async fn throw_away(chunks: &mut BodyDataStream) {
+    let mut taken = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        taken += chunk.len();
+        if taken > THROWN_AWAY {
+            break;
+        }
+    }
 }
 
 /// `application/json`, or a merge patch for those who call it that.
@@ -110,8 +137,6 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::stream;
 
     use super::*;

@@ -12,6 +12,7 @@
 //! | `ms` | milliseconds from the head of the call to the head of the answer |
 //! | `address` | where it came from |
 //! | `actor` | id of the identity, once known |
+//! | `source` | id of the source, once known |
 //! | `problem` | the problem's type, if it is one |
 //! | `cause` | what went wrong inside, if something did (then at level error) |
 
@@ -50,8 +51,10 @@ pub(in crate::edge) async fn around(State(edge): State<Edge>, mut request: Reque
         id: edge.next_id(),
         address: address(&request, edge.limits.behind_proxy),
         actor: OnceLock::new(),
+        source: OnceLock::new(),
     });
     request.extensions_mut().insert(Arc::clone(&call));
+    let scim = is_scim(request.uri().path());
     let mut line = Line {
         edge: Arc::clone(&edge),
         method: request.method().clone(),
@@ -64,11 +67,21 @@ pub(in crate::edge) async fn around(State(edge): State<Edge>, mut request: Reque
     let mut response = answer(&edge, request, next, &line).await;
     line.problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &line.problem {
-        *response.body_mut() = Body::from(problem.render(line.call.id));
+        *response.body_mut() = if scim {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
+            Body::from(problem.scim_body().to_string())
+        } else {
+            Body::from(problem.render(line.call.id))
+        };
     }
     dress(response.headers_mut(), &line.call);
     line.status = Some(response.status());
     response
+}
+
+/// Refusals there have the form that SCIM gives them, whoever refuses.
+fn is_scim(path: &str) -> bool {
+    path.strip_prefix("/scim").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 async fn answer(edge: &Edge, request: Request, next: Next, line: &Line) -> Response {
@@ -93,11 +106,11 @@ async fn answer(edge: &Edge, request: Request, next: Next, line: &Line) -> Respo
 }
 
 /// Run a change to its end, even if the client hangs up in the middle of it.
-pub async fn carry_through<T: Send + 'static>(
-    work: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+pub async fn carry_through<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::spawn(work.in_current_span()).await {
-        Ok(done) => done.map_err(Problem::from),
+        Ok(done) => done.map_err(Into::into),
         Err(error) if error.is_panic() => Err(Problem::internal(words(&*error.into_panic()))),
         Err(_) => Err(BrokerError::Closing.into()),
     }
@@ -161,6 +174,7 @@ impl Drop for Line {
         let status = self.status.map_or(HUNG_UP, |s| s.as_u16());
         route.record(&self.method, StatusCode::from_u16(status).unwrap_or_default(), took);
         let actor = self.call.actor.get().map(tracing::field::display);
+        let source = self.call.source.get().map(tracing::field::display);
         let path = self.path.as_ref().map(|(_, uri)| uri.path());
         let problem = self.problem.as_ref().map(|p| p.kind().slug());
         let cause = self.problem.as_ref().and_then(Problem::cause);
@@ -176,6 +190,7 @@ impl Drop for Line {
                     ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                     address = %self.call.address,
                     actor,
+                    source,
                     problem,
                     cause,
                 )
@@ -214,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_inside_a_change_becomes_a_problem() {
-        let broken = carry_through::<()>(async { panic!("boom") }).await.unwrap_err();
+        let broken = carry_through::<(), BrokerError>(async { panic!("boom") }).await.unwrap_err();
         assert_eq!(broken.kind(), Kind::Internal);
         assert_eq!(broken.cause(), Some("a panic: boom"));
         assert!(!broken.detail().contains("boom"));
@@ -226,7 +241,7 @@ mod tests {
         let mut change = Box::pin(carry_through(async move {
             tokio::task::yield_now().await;
             let _ = tx.send(());
-            Ok(())
+            Ok::<_, BrokerError>(())
         }));
         assert!((&mut change).now_or_never().is_none());
         drop(change);

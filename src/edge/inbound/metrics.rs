@@ -17,7 +17,7 @@ use std::{
 use http::{Method, StatusCode};
 use metrics::{Counter, Histogram};
 
-const METHODS: [&str; 5] = ["GET", "POST", "PATCH", "DELETE", "OTHER"];
+const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OTHER"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Name of the route of paths that match none.
@@ -55,9 +55,10 @@ impl RouteInfo {
         let row = match *method {
             Method::GET => 0,
             Method::POST => 1,
-            Method::PATCH => 2,
-            Method::DELETE => 3,
-            _ => 4,
+            Method::PUT => 2,
+            Method::PATCH => 3,
+            Method::DELETE => 4,
+            _ => 5,
         };
         let column = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         let (Some(cell), Some(&method), Some(&class)) =
@@ -129,7 +130,7 @@ mod tests {
         let text = metrics::with_local_recorder(&recorder, || {
             let routes = Routes::new(["/v1/me"].into_iter());
             routes.get(Some("/v1/me")).record(&Method::GET, StatusCode::OK, Duration::from_millis(3));
-            routes.get(None).record(&Method::PUT, StatusCode::NOT_FOUND, Duration::from_millis(3));
+            routes.get(None).record(&Method::TRACE, StatusCode::NOT_FOUND, Duration::from_millis(3));
             recorder.handle().render()
         });
         for line in [

@@ -75,6 +75,8 @@ kinds! {
     StateConflict = CONFLICT "state-conflict" "The state does not allow this";
     /// Idempotency key with another body.
     KeyReused = CONFLICT "idempotency-key-reused" "The Idempotency-Key belongs to another request";
+    /// It is not the version that the caller knows.
+    PreconditionFailed = PRECONDITION_FAILED "precondition-failed" "It was changed meanwhile";
     /// Too large a body.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "The body is too large";
     /// Not the media type that is read here.
@@ -91,6 +93,8 @@ kinds! {
     RateLimited = TOO_MANY_REQUESTS "rate-limited" "Too many calls";
     /// A bug or a broken machine.
     Internal = INTERNAL_SERVER_ERROR "internal" "Something went wrong inside the broker";
+    /// Not something that is done here.
+    NotImplemented = NOT_IMPLEMENTED "not-implemented" "This is not implemented";
     /// The target said no.
     TargetRefused = BAD_GATEWAY "target-refused" "The target refused";
     /// The target does not answer.
@@ -123,6 +127,7 @@ struct Inner {
     retry_after: Option<u32>,
     token_given: bool,
     cause: Option<String>,
+    scim_type: Option<&'static str>,
 }
 
 /// The rendered document (RFC 9457 §3).
@@ -169,6 +174,7 @@ impl Problem {
             retry_after: None,
             token_given: false,
             cause: None,
+            scim_type: None,
         }))
     }
 
@@ -222,6 +228,13 @@ impl Problem {
         self
     }
 
+    /// Say what SCIM calls it (RFC 7644 §3.12).
+    #[must_use]
+    pub fn of_scim_type(mut self, scim_type: Option<&'static str>) -> Self {
+        self.0.scim_type = scim_type;
+        self
+    }
+
     /// Say when to come again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
@@ -263,6 +276,25 @@ impl Problem {
             conditions: &inner.conditions,
         };
         serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+impl Problem {
+    /// The same as an error of SCIM (RFC 7644 §3.12).
+    pub fn scim_body(&self) -> serde_json::Value {
+        let scim_type = match self.0.kind {
+            Kind::InvalidJson => Some("invalidSyntax"),
+            _ => self.0.scim_type,
+        };
+        let mut body = serde_json::json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
+            "status": self.0.kind.status().as_u16().to_string(),
+            "detail": self.0.detail,
+        });
+        if let (serde_json::Value::Object(body), Some(scim_type)) = (&mut body, scim_type) {
+            body.insert("scimType".to_owned(), scim_type.into());
+        }
+        body
     }
 }
 

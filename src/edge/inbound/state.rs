@@ -18,7 +18,7 @@ use super::{gate::Gate, metrics::Routes};
 use crate::{
     broker::Broker,
     domain::{
-        id::{CorrelationId, IdentityId},
+        id::{CorrelationId, IdentityId, SourceId},
         time::Timestamp,
     },
     ports::entropy::Entropy,
@@ -165,6 +165,8 @@ pub struct Call {
     pub address: IpAddr,
     /// Who calls, once that is known.
     pub actor: OnceLock<IdentityId>,
+    /// Which source calls, once that is known.
+    pub source: OnceLock<SourceId>,
 }
 
 /// A place in a bounded number of places; given back when dropped.

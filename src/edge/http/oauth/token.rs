@@ -74,7 +74,7 @@ pub async fn handler(State(edge): State<Edge>, form: Form) -> Result<impl IntoRe
     let client = client(&form)?.ok_or_else(Refusal::client)?;
     let scope = form.get("scope").map(str::to_owned);
     let issued = carry_through(async move {
-        Ok(edge.broker.client_token(&client.id, client.secret.expose(), scope.as_deref()).await)
+        Ok::<_, BrokerError>(edge.broker.client_token(&client.id, client.secret.expose(), scope.as_deref()).await)
     });
     match issued.await? {
         Ok(token) => Ok(([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(Once(token)))),

@@ -1,3 +1,7 @@
-//! `/v1/sources`.
+//! Sources of identities, and their tokens.
 
 pub(crate) mod accept;
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod revoke;
+pub(crate) mod rotate;

@@ -46,7 +46,8 @@ pub struct TokenView {
     expires_at: String,
 }
 
-struct Once(NewToken);
+/// A token on its way out, this once.
+pub struct Once(pub NewToken);
 
 impl Serialize for Once {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,44 @@
+//! Whom a source means when it makes somebody who is here already.
+
+use super::ScimFailure;
+use crate::{
+    broker::{Broker, SourceCtx, lifecycle::Adoptee, record::Cause},
+    domain::{identity::Identity, scim::ScimError},
+    store::{Collision, ScimUser, Tx},
+};
+
+impl Broker {
+    /// Somebody whom no source owns and who becomes this source's instead of a new person: never silently, always by a
+    /// rule. By unique name, if an administrator let this source take over what is kept here; or, for who came by a first
+    /// login, as its rule says. Who may be meant, and no rule says so, is [`ScimFailure::Collides`].
+    pub(super) async fn adopt(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        proposed: &Identity,
+    ) -> Result<Option<ScimUser>, ScimFailure> {
+        if let Some(there) = tx.scim_user_named(&proposed.name).await?
+            && self.may_take_over(tx, ctx, &there.identity).await?
+        {
+            return Ok(Some(there));
+        }
+        match self.adoptee(tx, ctx.source.id, proposed, ctx.now).await? {
+            Adoptee::Nobody => Ok(None),
+            Adoptee::Known(identity, _) => Ok(tx.scim_user(identity.id).await?),
+            Adoptee::Collides(collision) => Err(ScimFailure::Collides(Box::new(collision))),
+        }
+    }
+
+    /// After its change was taken back: a collision is kept until somebody decides, and the source is told of it.
+    pub(super) async fn refuse_collision(&self, ctx: &SourceCtx, collision: &Collision) -> ScimFailure {
+        match self.record_collision(&Cause::from(ctx), collision).await {
+            Err(error) => error.into(),
+            Ok(()) => ScimError::uniqueness(format!(
+                "somebody of that {} is here already, and no rule says that it is the same person; an administrator decides \
+                 (`tidegate review collisions`), then send it again",
+                collision.matched
+            ))
+            .into(),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Users: made, read, replaced, changed, deleted.
+
+use serde_json::{Value, json};
+
+use super::{
+    Precondition, Resource, ScimFailure, facts, in_one_change,
+    render::{self, UserParts},
+};
+use crate::{
+    broker::{Broker, BrokerError, SourceCtx, record::Cause},
+    domain::{
+        id::IdentityId,
+        identity::{Identity, IdentityKind, Origin},
+        scim::{Document, ScimError, core::USERS, patch, projection::Selection, read_document},
+    },
+    store::{ScimUser, Tx},
+};
+
+const NO_USER: &str = "there is no such user";
+
+fn id_of(text: &str) -> Result<IdentityId, ScimError> {
+    text.parse().map_err(|_| ScimError::not_found(NO_USER))
+}
+
+impl Broker {
+    /// The address that everything of SCIM is under.
+    pub fn scim_base(&self) -> String {
+        format!("{}/scim/v2", self.issuer().trim_end_matches('/'))
+    }
+
+    fn shown(&self, user: &ScimUser, selection: &Selection) -> Resource {
+        let parts = UserParts {
+            identity: &user.identity,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            document: user.document.as_ref(),
+            groups: &user.groups,
+        };
+        render::user(&parts, &self.scim_base(), selection)
+    }
+
+    pub(super) fn shown_users(&self, users: &[ScimUser], selection: &Selection) -> Vec<Resource> {
+        users.iter().map(|user| self.shown(user, selection)).collect()
+    }
+
+    /// A user.
+    pub async fn scim_user(&self, _ctx: &SourceCtx, id: &str, selection: &Selection) -> Result<Resource, ScimFailure> {
+        let user = self.store.scim_user(id_of(id)?).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+        Ok(self.shown(&user, selection))
+    }
+
+    /// Make a user: from now on the person can ask.
+    pub async fn scim_create_user(
+        &self,
+        ctx: &SourceCtx,
+        body: &Value,
+        selection: &Selection,
+    ) -> Result<Resource, ScimFailure> {
+        self.may_change()?;
+        let whole = read_document(&USERS, body)?;
+        let mut new = Identity {
+            source: Some(ctx.source.id),
+            origin: Origin::Scim,
+            ..Identity::new(IdentityId::new(self.entropy.ulid(ctx.now)?), IdentityKind::Person, "")
+        };
+        facts::apply(&whole, &mut new)?;
+        fit_name(&new.name)?;
+        let document = facts::kept(&whole);
+        let cause = Cause::from(ctx);
+        let made = in_one_change!(self, tx => {
+            if let Some(there) = self.adopt(&mut tx, ctx, &new).await? {
+                return self.write_user(&mut tx, ctx, &there, &whole).await;
+            }
+            let mut new = new.clone();
+            self.unique(&mut tx, ctx, None, &new).await?;
+            self.resolve_manager(&mut tx, ctx, &whole, None, &mut new).await?;
+            self.record_joiner(&mut tx, &cause, &new, json!({"source": ctx.source.name})).await?;
+            tx.write_document(new.id, &document, true).await?;
+            Ok(ScimUser {
+                identity: new,
+                created_at: ctx.now,
+                updated_at: ctx.now,
+                document: Some(document.clone()),
+                groups: Vec::new(),
+            })
+        });
+        let made = match made {
+            Err(ScimFailure::Collides(collision)) => return Err(self.refuse_collision(ctx, &collision).await),
+            made => made?,
+        };
+        self.wake();
+        Ok(self.shown(&made, selection))
+    }
+
+    /// Replace what is said of a user. What is left out is no longer said; only `active` stays as it is.
+    pub async fn scim_replace_user(
+        &self,
+        ctx: &SourceCtx,
+        id: &str,
+        body: &Value,
+        precondition: &Precondition,
+        selection: &Selection,
+    ) -> Result<Resource, ScimFailure> {
+        let id = id_of(id)?;
+        let whole = read_document(&USERS, body)?;
+        self.change_user(ctx, id, precondition, selection, |_| Ok(whole.clone())).await
+    }
+
+    /// Change a user, in all that is said or in nothing.
+    pub async fn scim_patch_user(
+        &self,
+        ctx: &SourceCtx,
+        id: &str,
+        body: &Value,
+        precondition: &Precondition,
+        selection: &Selection,
+    ) -> Result<Resource, ScimFailure> {
+        let id = id_of(id)?;
+        let changes = patch::read_changes(&USERS, body)?;
+        self.change_user(ctx, id, precondition, selection, |whole| patch::apply(&USERS, whole, &changes)).await
+    }
+
+    async fn change_user(
+        &self,
+        ctx: &SourceCtx,
+        id: IdentityId,
+        precondition: &Precondition,
+        selection: &Selection,
+        change: impl Fn(&Document) -> Result<Document, ScimError> + Send + Sync,
+    ) -> Result<Resource, ScimFailure> {
+        self.may_change()?;
+        let changed = in_one_change!(self, tx => {
+            let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+            precondition.hold(before.identity.version)?;
+            self.may_write_user(&mut tx, ctx, &before.identity).await?;
+            let whole = change(&facts::whole(&before.identity, before.document.as_ref()))?;
+            self.write_user(&mut tx, ctx, &before, &whole).await
+        })?;
+        self.wake();
+        Ok(self.shown(&changed, selection))
+    }
+
+    /// Bring a user to what a whole document says, through the lifecycle.
+    async fn write_user(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        before: &ScimUser,
+        whole: &Document,
+    ) -> Result<ScimUser, ScimFailure> {
+        let mut after = before.identity.clone();
+        facts::apply(whole, &mut after)?;
+        fit_name(&after.name)?;
+        after.source = Some(ctx.source.id);
+        self.unique(tx, ctx, Some(before), &after).await?;
+        self.resolve_manager(tx, ctx, whole, Some(before), &mut after).await?;
+        let document = facts::kept(whole);
+        let said_anew = before.document.as_ref() != Some(&document);
+        if after == before.identity && !said_anew {
+            return Ok(before.clone());
+        }
+        let details = json!({"source": ctx.source.name});
+        self.record_change(tx, &Cause::from(ctx), &before.identity, &after, details).await?;
+        if said_anew {
+            tx.write_document(after.id, &document, false).await?;
+        }
+        after.version += 1;
+        Ok(ScimUser {
+            identity: after,
+            created_at: before.created_at,
+            updated_at: ctx.now,
+            document: Some(document),
+            groups: before.groups.clone(),
+        })
+    }
+
+    /// Delete a user: it leaves every group and ends all it holds; its name is free again, and the log keeps it.
+    pub async fn scim_delete_user(
+        &self,
+        ctx: &SourceCtx,
+        id: &str,
+        precondition: &Precondition,
+    ) -> Result<(), ScimFailure> {
+        self.may_change()?;
+        let id = id_of(id)?;
+        let cause = Cause::from(ctx);
+        in_one_change!(self, tx => {
+            let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+            precondition.hold(before.identity.version)?;
+            self.may_write_user(&mut tx, ctx, &before.identity).await?;
+            let after = Identity { active: false, deleted_at: Some(ctx.now), ..before.identity.clone() };
+            let details = json!({"source": ctx.source.name, "deleted": true});
+            self.record_change(&mut tx, &cause, &before.identity, &after, details).await?;
+            tx.forget_document(id).await?;
+            for group in tx.standing_groups(id).await? {
+                self.record_member(&mut tx, &cause, &group, id, false).await?;
+                tx.touch_group(group.id, ctx.now).await?;
+            }
+            Ok(())
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Nobody else has that name, or is that to this source.
+    async fn unique(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        before: Option<&ScimUser>,
+        after: &Identity,
+    ) -> Result<(), ScimFailure> {
+        let renamed = before.is_none_or(|b| b.identity.name.to_lowercase() != after.name.to_lowercase());
+        if renamed && tx.identity_name_taken(&after.name).await? {
+            return Err(ScimError::uniqueness("there is somebody of that `userName` already").into());
+        }
+        if let Some(external) = &after.external_id
+            && before.is_none_or(|b| b.identity.external_id != after.external_id || b.identity.source != after.source)
+            && let Some(other) = tx.scim_user_known_as(ctx.source.id, external).await?
+            && other.identity.id != after.id
+        {
+            return Err(ScimError::uniqueness("your source has somebody of that `externalId` already").into());
+        }
+        Ok(())
+    }
+
+    /// Whom the document means by the manager: an id, a unique name, or the source's own name for somebody.
+    async fn resolve_manager(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        whole: &Document,
+        before: Option<&ScimUser>,
+        after: &mut Identity,
+    ) -> Result<(), ScimFailure> {
+        let Some(named) = facts::manager(whole) else {
+            after.attributes.remove(facts::MANAGER);
+            return Ok(());
+        };
+        let same = before.and_then(|b| b.document.as_ref()).and_then(facts::manager) == Some(named);
+        if same && after.attributes.contains_key(facts::MANAGER) {
+            return Ok(());
+        }
+        let found = match named.parse::<IdentityId>() {
+            Ok(id) => tx.present(&[id]).await?.first().copied(),
+            Err(_) => match tx.scim_user_named(named).await? {
+                Some(user) => Some(user.identity.id),
+                None => tx.scim_user_known_as(ctx.source.id, named).await?.map(|u| u.identity.id),
+            },
+        };
+        // Whoever is unknown manages nobody, but policy may still read the name.
+        let manager = found.map_or_else(|| named.to_owned(), |id| id.to_string());
+        after.attributes.insert(facts::MANAGER.to_owned(), manager);
+        Ok(())
+    }
+
+    /// Write down what is known of somebody as if a source had said it, so that filters find it.
+    pub(in crate::broker) async fn describe_for_scim(&self, tx: &mut Tx, id: IdentityId) -> Result<(), BrokerError> {
+        if let Some(user) = tx.scim_user(id).await?.filter(|u| u.document.is_none()) {
+            tx.write_document(id, &facts::document_of(&user.identity), true).await?;
+        }
+        Ok(())
+    }
+
+    /// The person behind a personal token, as a user.
+    pub async fn scim_me(&self, id: IdentityId, selection: &Selection) -> Result<Resource, ScimFailure> {
+        let user = self.store.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+        Ok(self.shown(&user, selection))
+    }
+}
+
+/// A name that is an id would be taken for somebody else's.
+fn fit_name(name: &str) -> Result<(), ScimError> {
+    if name.parse::<IdentityId>().is_ok() {
+        return Err(ScimError::value("`userName` must not look like an id of this service"));
+    }
+    Ok(())
+}
