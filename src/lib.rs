@@ -2,7 +2,7 @@
 //!
 //! Layers, each of which sees only those to its left:
 //! `domain ← ports ← policy, store ← broker ← worker, edge ← app ← cli, main`;
-//! `connectors`, `notify` and `keys` see only `ports` and `domain`.
+//! `connectors`, `notify`, `keys` and `oidc` see only `ports` and `domain`.
 
 pub mod app;
 pub mod broker;
@@ -15,6 +15,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod lifecycle;
 pub mod notify;
+pub mod oidc;
 pub mod policy;
 pub mod ports;
 pub mod store;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidegate::{
     broker::Broker,
     domain::time::Ttl,
-    edge::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, Portal, router},
     ports::entropy::SystemEntropy,
 };
 use tokio::net::TcpListener;
@@ -54,7 +54,7 @@ pub async fn run(database: Option<&str>) {
     }
     let limits = Limits { per_identity: None, per_address: None, ..Limits::default() };
     let parts =
-        EdgeParts { broker: Arc::clone(&broker), prometheus: None, limits, entropy: Arc::new(SystemEntropy::new()) };
+        EdgeParts { broker: Arc::clone(&broker), prometheus: None, limits, entropy: Arc::new(SystemEntropy::new()), portal: Portal::default() };
     let ours = serve(router(parts)).await;
     let ask = json!({"entitlements": ["tokens:orders-read"], "duration": "1h", "reason": "bench"}).to_string();
     let mut first = Connection::open(ours, &tokens[0]).await;

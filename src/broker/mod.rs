@@ -25,6 +25,7 @@ mod reap;
 mod record;
 mod render;
 mod seal;
+mod session;
 mod simulate;
 mod sweep;
 mod target;
@@ -54,6 +55,7 @@ pub use oauth::IssuedToken;
 pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
+pub use session::{Arrival, NewSession, Visit};
 pub use token::NewToken;
 
 use crate::{
@@ -94,6 +96,10 @@ pub struct Settings {
     pub access_token_ttl: Ttl,
     /// Longest lifetime of personal tokens and client secrets.
     pub max_token_ttl: Ttl,
+    /// A session in the portal that is not used for this long ends…
+    pub session_idle: Ttl,
+    /// …and after this long it ends in any case.
+    pub session_ttl: Ttl,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
 }
@@ -112,6 +118,8 @@ impl Default for Settings {
             quarantine_after: 5,
             access_token_ttl: Ttl::seconds_or_one(3600),
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
+            session_idle: Ttl::seconds_or_one(3600),
+            session_ttl: Ttl::seconds_or_one(12 * 3600),
             notifiers: Vec::new(),
         }
     }

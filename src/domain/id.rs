@@ -89,6 +89,10 @@ ids! {
     LockId = "lck";
     /// A personal token or a workload's client secret.
     TokenId = "tok";
+    /// Somebody who has signed in to the portal.
+    SessionId = "ses";
+    /// A sign-in on the command line that waits for a yes in the portal.
+    SignInId = "sgn";
     /// A message waiting in the outbox.
     MessageId = "msg";
     /// One call of the API; every effect of it carries this id.

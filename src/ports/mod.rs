@@ -4,6 +4,7 @@ pub mod clock;
 pub mod connector;
 pub mod directory;
 pub mod entropy;
+pub mod identity_provider;
 pub mod notifier;
 pub mod revocations;
 pub mod signer;

@@ -9,13 +9,22 @@ use super::Backend;
 
 macro_rules! migrations {
     ($directory:literal) => {
-        vec![Migration::new(
-            1,
-            "ledger".into(),
-            MigrationType::Simple,
-            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/0001_ledger.sql"))),
-            false,
-        )]
+        vec![
+            Migration::new(
+                1,
+                "ledger".into(),
+                MigrationType::Simple,
+                SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/0001_ledger.sql"))),
+                false,
+            ),
+            Migration::new(
+                5,
+                "sessions".into(),
+                MigrationType::Simple,
+                SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/0005_sessions.sql"))),
+                false,
+            ),
+        ]
     };
 }
 

@@ -16,6 +16,8 @@ mod outbox;
 mod requests;
 mod revocations;
 mod row;
+mod sessions;
+mod sign_in;
 mod tokens;
 mod writer;
 
@@ -27,6 +29,8 @@ pub use identities::NewIdentity;
 pub use locks::{Lock, LockKind};
 pub use outbox::Outgoing;
 pub use requests::RequestFilter;
+pub use sessions::Session;
+pub use sign_in::{SignIn, SignInState};
 pub use tokens::{Token, TokenKind};
 pub use writer::{Tx, WriteStats};
 

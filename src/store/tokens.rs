@@ -5,7 +5,7 @@ use sqlx::query;
 use super::{
     Store, StoreError, Tx,
     identities::{SEPARATOR, subject, subject_columns},
-    row::Reader,
+    row::{Reader, readable},
 };
 use crate::domain::{
     id::{IdentityId, TokenId},
@@ -29,6 +29,10 @@ impl TokenKind {
             Self::Personal => "personal",
             Self::ClientSecret => "client_secret",
         }
+    }
+
+    fn parse(s: &str) -> Option<Self> {
+        [Self::Personal, Self::ClientSecret].into_iter().find(|k| k.as_str() == s)
     }
 }
 
@@ -74,6 +78,35 @@ impl Store {
             .await?;
         let read = |row| Ok((subject(row)?, Reader::new("tokens", row).instant("expires_at")?));
         row.as_ref().map(read).transpose()
+    }
+
+    /// Stored tokens of an identity that work at `now`, oldest first, at most `limit`. Without their hashes.
+    pub async fn tokens_of(
+        &self,
+        identity: IdentityId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        const SQL: &str = "SELECT id, kind, label, created_at, expires_at FROM tokens WHERE identity_id = $1 \
+                           AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
+        let rows = query(SQL)
+            .bind(identity.to_string())
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("tokens", row);
+            Ok(Token {
+                id: r.parsed("id")?,
+                identity,
+                kind: r.named("kind", TokenKind::parse)?,
+                label: r.text("label")?,
+                hash: Vec::new(),
+                created_at: r.instant("created_at")?,
+                expires_at: r.instant("expires_at")?,
+            })
+        }))
     }
 
     /// Was this access token revoked before its expiry?

@@ -9,7 +9,7 @@ use std::{
 const MAX_LINES: usize = 600;
 
 /// Every top-level module and what it may import besides itself.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("failpoint", &[]),
     ("telemetry", &["domain", "ports"]),
@@ -17,12 +17,13 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("connectors", &["domain", "ports", "failpoint", "telemetry"]),
     ("notify", &["domain", "ports", "failpoint", "telemetry"]),
     ("keys", &["domain", "ports", "failpoint", "telemetry"]),
+    ("oidc", &["domain", "ports", "failpoint", "telemetry"]),
     ("policy", &["domain", "ports", "failpoint", "telemetry"]),
     ("store", &["domain", "ports", "failpoint", "telemetry"]),
     ("broker", &["domain", "ports", "policy", "store", "failpoint", "telemetry"]),
     ("worker", &["domain", "ports", "policy", "store", "broker", "failpoint", "telemetry"]),
     ("edge", &["domain", "ports", "policy", "broker", "failpoint", "telemetry"]),
-    ("config", &["domain", "ports", "policy", "store", "connectors", "notify", "keys", "telemetry"]),
+    ("config", &["domain", "ports", "policy", "store", "connectors", "notify", "keys", "oidc", "telemetry"]),
     ("lifecycle", &["domain", "ports", "policy", "store", "broker", "worker", "config", "failpoint", "telemetry"]),
     (
         "app",
@@ -37,6 +38,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "connectors",
             "notify",
             "keys",
+            "oidc",
             "config",
             "lifecycle",
             "failpoint",
@@ -56,6 +58,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "connectors",
             "notify",
             "keys",
+            "oidc",
             "config",
             "lifecycle",
             "app",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate::{
     app::seed_directory,
     domain::{id::IdentityId, secret::Secret, time::Ttl},
-    edge::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, Portal, router},
     ports::entropy::SystemEntropy,
 };
 use tower::ServiceExt;
@@ -51,12 +51,28 @@ pub fn open() -> Limits {
     Limits { per_identity: None, per_address: None, ..Limits::default() }
 }
 
+/// A portal as `tidegate dev` has one.
+pub fn portal() -> Portal {
+    Portal {
+        origins: vec![ORIGIN.to_owned()],
+        choices: ["ana", "ben", "eve"].map(str::to_owned).to_vec(),
+        provider: None,
+    }
+}
+
+/// Where that portal is.
+pub const ORIGIN: &str = "http://127.0.0.1:8420";
+
 impl App {
     pub async fn start() -> Self {
         Self::with(open()).await
     }
 
     pub async fn with(limits: Limits) -> Self {
+        Self::with_portal(limits, portal()).await
+    }
+
+    pub async fn with_portal(limits: Limits, portal: Portal) -> Self {
         let world = World::on(Db::Sqlite).await;
         let broker = &world.broker;
         let ids = seed_directory().unwrap().apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
@@ -70,6 +86,7 @@ impl App {
             prometheus: None,
             limits,
             entropy: Arc::new(SystemEntropy::new()),
+            portal,
         });
         Self { world, ids, router, secrets }
     }
