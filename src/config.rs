@@ -90,8 +90,8 @@ impl SignIn {
         let secret = match &self.client_secret_file {
             None => None,
             Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
                 Some(Secret::new(text.trim().to_owned()))
             }
         };

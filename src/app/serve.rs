@@ -138,8 +138,13 @@ pub(super) async fn run(
             }
         })
     };
-    let app =
-        router(EdgeParts { broker: Arc::clone(&broker), prometheus, limits, entropy: Arc::new(SystemEntropy::new()), portal });
+    let app = router(EdgeParts {
+        broker: Arc::clone(&broker),
+        prometheus,
+        limits,
+        entropy: Arc::new(SystemEntropy::new()),
+        portal,
+    });
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let closing = broker.closing().clone();
     let ending = {

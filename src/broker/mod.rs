@@ -26,6 +26,7 @@ mod record;
 mod render;
 mod seal;
 mod session;
+mod sign_in;
 mod simulate;
 mod sweep;
 mod target;
@@ -56,6 +57,7 @@ pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use session::{Arrival, NewSession, Visit};
+pub use sign_in::{DeviceSignIn, NoToken, SignInRequest};
 pub use token::NewToken;
 
 use crate::{

@@ -106,7 +106,8 @@ impl Broker {
                 if let Some(before) = &before
                     && let Some(whose) = tx.end_session(before.id, None, now).await?
                 {
-                    let mut event = self.event(&cause, "session.ended", json!({"session": before.id, "why": "replaced"}))?;
+                    let mut event =
+                        self.event(&cause, "session.ended", json!({"session": before.id, "why": "replaced"}))?;
                     event.subject = Some(whose);
                     self.note(&mut tx, event).await?;
                 }

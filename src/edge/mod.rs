@@ -5,6 +5,7 @@ pub mod http;
 pub mod inbound;
 pub mod web;
 
+use ::http::{HeaderMap, Method, header};
 use axum::{
     Router,
     extract::{Request, State},
@@ -12,7 +13,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use ::http::{HeaderMap, Method, header};
 
 use self::inbound::{
     call,
@@ -23,6 +23,7 @@ use self::inbound::{
 pub use self::{
     http::openapi,
     inbound::{EdgeParts, Limits, Portal, Rate},
+    web::paths as web_paths,
 };
 
 /// Every way in, with a fallback that answers 404 as a problem. Serve it with

@@ -137,10 +137,7 @@ pub fn check(token: &str, known: &Known, expected: &Expected<'_>) -> Result<Clai
         Err(Flaw::Nonce)
     } else if claims.exp.saturating_add(SKEW) <= now {
         Err(Flaw::Expired)
-    } else if claims.iat > now + SKEW
-        || claims.iat < now - OLDEST
-        || claims.nbf.is_some_and(|from| from > now + SKEW)
-    {
+    } else if claims.iat > now + SKEW || claims.iat < now - OLDEST || claims.nbf.is_some_and(|from| from > now + SKEW) {
         Err(Flaw::Stale)
     } else {
         Ok(claims)

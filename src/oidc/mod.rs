@@ -103,7 +103,11 @@ impl Provider {
         reachable(&url, self.settings.allow_loopback).map_err(ProviderError::Untrusted)?;
         let response = self.client.get(url).send().await.map_err(|e| self.unavailable(e.without_url()))?;
         let (status, bytes) = self.body(response).await?;
-        if status == reqwest::StatusCode::OK { Ok(bytes) } else { Err(self.unavailable(format!("it answers {status}"))) }
+        if status == reqwest::StatusCode::OK {
+            Ok(bytes)
+        } else {
+            Err(self.unavailable(format!("it answers {status}")))
+        }
     }
 
     /// What is known of the provider. One at a time asks it; what is old is used as long as it does not answer.
@@ -228,7 +232,11 @@ impl IdentityProvider for Provider {
             other => other,
         };
         let claims = claims.map_err(|flaw| ProviderError::Untrusted(flaw.to_string()))?;
-        Ok(claims.vouched(known.document.issuer.clone(), self.settings.name_claim.as_deref(), self.settings.trust_email))
+        Ok(claims.vouched(
+            known.document.issuer.clone(),
+            self.settings.name_claim.as_deref(),
+            self.settings.trust_email,
+        ))
     }
 
     async fn end_session(&self, back_to: &str, now: Timestamp) -> Option<String> {

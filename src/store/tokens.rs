@@ -80,13 +80,17 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
+    /// The id of the stored token with this hash.
+    pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<TokenId>, StoreError> {
+        let row = query("SELECT id FROM tokens WHERE hash = $1")
+            .bind(hash.to_vec())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("tokens", &row).parsed("id")).transpose()
+    }
+
     /// Stored tokens of an identity that work at `now`, oldest first, at most `limit`. Without their hashes.
-    pub async fn tokens_of(
-        &self,
-        identity: IdentityId,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Token>, StoreError> {
+    pub async fn tokens_of(&self, identity: IdentityId, now: Timestamp, limit: u32) -> Result<Vec<Token>, StoreError> {
         const SQL: &str = "SELECT id, kind, label, created_at, expires_at FROM tokens WHERE identity_id = $1 \
                            AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
         let rows = query(SQL)

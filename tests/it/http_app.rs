@@ -73,7 +73,10 @@ impl App {
     }
 
     pub async fn with_portal(limits: Limits, portal: Portal) -> Self {
-        let world = World::on(Db::Sqlite).await;
+        Self::around(World::on(Db::Sqlite).await, limits, portal).await
+    }
+
+    pub async fn around(world: World, limits: Limits, portal: Portal) -> Self {
         let broker = &world.broker;
         let ids = seed_directory().unwrap().apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
         let mut secrets = BTreeMap::new();

@@ -11,9 +11,7 @@ use super::problem::Problem;
 pub use crate::edge::inbound::path::PathId;
 use crate::{
     broker::input::Paging,
-    domain::{
-        time::{TimeError, Timestamp, Ttl},
-    },
+    domain::time::{TimeError, Timestamp, Ttl},
 };
 
 /// A duration as clients write it: `"90m"`, `"1h30m"` or a number of seconds. Kept as it was read, so that a bad one

@@ -69,10 +69,7 @@ mod tests {
     #[test]
     fn with_tls_a_cookie_is_bound_to_its_host() {
         let text = |origin| set(&portal(origin), SESSION, "x", 60).unwrap().to_str().unwrap().to_owned();
-        assert_eq!(
-            text("https://a.example"),
-            "__Host-tidegate=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
-        );
+        assert_eq!(text("https://a.example"), "__Host-tidegate=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure");
         assert_eq!(text("http://127.0.0.1:8420"), "tidegate=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax");
     }
 

@@ -22,6 +22,11 @@ use crate::edge::inbound::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
+/// The same for a page whose form is answered by leading to another place.
+pub fn policy_with_form_to(origin: &str) -> String {
+    POLICY.replace("form-action 'self'", &format!("form-action 'self' {origin}"))
+}
+
 /// The middleware of the portal's routes.
 pub async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -115,12 +120,16 @@ fn advice(kind: Kind) -> &'static str {
     match kind {
         Kind::NotFound | Kind::UnknownRoute | Kind::MethodNotAllowed => "Go to what you hold and what waits for you.",
         Kind::StateConflict => "Go back and reload the page: it shows how things are now.",
-        Kind::Internal => "Try again in a minute. If it stays so, tell an administrator the number in the address of \
-                           this call's log line.",
+        Kind::Internal => {
+            "Try again in a minute. If it stays so, tell an administrator the number in the address of \
+                           this call's log line."
+        }
         Kind::Overloaded | Kind::RateLimited | Kind::LedgerUnavailable | Kind::TargetUnavailable | Kind::Closing => {
             "Nothing is lost. Try again in a moment."
         }
-        Kind::Observing => "An administrator has to say that this broker is in charge. What is open still ends in time.",
+        Kind::Observing => {
+            "An administrator has to say that this broker is in charge. What is open still ends in time."
+        }
         _ => "Go back and change what you sent.",
     }
 }

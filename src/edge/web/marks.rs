@@ -43,7 +43,17 @@ pub struct Mark {
     /// Symbol.
     pub icon: &'static str,
     /// What is to be said about it.
-    pub note: String,
+    pub note: &'static str,
+    /// When it was.
+    pub at: Option<When>,
+}
+
+impl Mark {
+    /// All of it in one line.
+    pub fn words(&self) -> String {
+        let at = self.at.as_ref().map_or_else(String::new, |at| format!(" {}", at.text));
+        format!("{}: {}{at}", self.label, self.note)
+    }
 }
 
 /// What taking it away will mean.
@@ -70,7 +80,7 @@ impl Revocation {
             RevocationClass::Propagating => ("Ends when every verifier has heard of it", "waves"),
             RevocationClass::ExpiryOnly => ("Cannot be taken back: ends by its own expiry", "hourglass"),
         };
-        let window = match (window, text) {
+        let window = match (window, text.trim_end_matches('.')) {
             (0, "") => "no copy works afterwards".to_owned(),
             (0, text) => text.to_owned(),
             (n, "") => format!("a copy may work for {} afterwards", words::span(u64::from(n))),
@@ -220,26 +230,25 @@ fn sentence(view: &GrantView, now: Timestamp) -> String {
 }
 
 fn marks(view: &GrantView, now: Timestamp) -> [Mark; 3] {
-    let at = |text: &str| words::when_of(now, text).text;
-    let mark = |label, state: &'static str, note| {
+    let mark = |label, state: &'static str, note, at: Option<&String>| {
         let icon = match state {
             "done" => "check",
             "failed" => "cross",
             _ => "ring",
         };
-        Mark { label, state, icon, note }
+        Mark { label, state, icon, note, at: at.map(|text| words::when_of(now, text)) }
     };
     let applied = match (&view.applied, view.state) {
-        (Some(facts), _) => mark("Applied", "done", format!("the target opened it at {}", at(&facts.at))),
-        (None, GrantState::Failed) => mark("Applied", "failed", "the target refused it".to_owned()),
-        (None, _) => mark("Applied", "waiting", "not yet".to_owned()),
+        (Some(facts), _) => mark("Applied", "done", "opened at the target,", Some(&facts.at)),
+        (None, GrantState::Failed) => mark("Applied", "failed", "the target refused it", None),
+        (None, _) => mark("Applied", "waiting", "not yet", None),
     };
     let verified = match (&view.verified, view.state) {
-        (Some(facts), _) => mark("Verified closed", "done", format!("the target said so at {}", at(&facts.at))),
-        (None, GrantState::Quarantined) => mark("Verified closed", "failed", "not so far".to_owned()),
-        (None, _) => mark("Verified closed", "waiting", "when it ends".to_owned()),
+        (Some(facts), _) => mark("Verified closed", "done", "the target said so,", Some(&facts.at)),
+        (None, GrantState::Quarantined) => mark("Verified closed", "failed", "not so far", None),
+        (None, _) => mark("Verified closed", "waiting", "when it ends", None),
     };
-    [mark("Requested", "done", format!("decided at {}", at(&view.requested.at))), applied, verified]
+    [mark("Requested", "done", "and decided,", Some(&view.requested.at)), applied, verified]
 }
 
 /// A request for people.

@@ -21,8 +21,8 @@ use axum::{
 };
 
 use self::pages::{
-    agents, approvals, audit, catalog, claim, decide, grants, live, locks, my_access, people, policies, request,
-    request_form, sign_in,
+    agents, approvals, audit, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
+    request, request_form, sign_in,
 };
 pub use dress::unknown;
 
@@ -63,6 +63,11 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
         ("/login/dev", post(sign_in::choose)),
         ("/login/oidc", get(sign_in::go)),
         ("/login/oidc/callback", get(sign_in::come_back)),
+        ("/login/device", post(machine::begin_device)),
+        ("/login/token", post(machine::token)),
+        ("/login/end", post(machine::end_token)),
+        ("/authorize", get(machine::ask).post(machine::answer)),
+        ("/device", get(machine::device).post(machine::device_answer)),
         ("/logout", post(sign_in::leave)),
         ("/signed-out", get(sign_in::left)),
         (assets::PATH, get(assets::handler)),
@@ -70,7 +75,7 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
 }
 
 /// Templates of all paths, for metrics.
-pub(super) fn paths() -> Vec<&'static str> {
+pub fn paths() -> Vec<&'static str> {
     places().into_iter().map(|(path, _)| path).collect()
 }
 

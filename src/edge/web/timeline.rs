@@ -1,4 +1,4 @@
-//! The next 24 hours as lanes: where each grant begins and ends on a line of 1,440 minutes.
+//! 24 hours as lanes, from the hour that has begun: where each grant begins and ends on a line of 1,440 minutes.
 
 use crate::domain::time::Timestamp;
 
@@ -28,10 +28,21 @@ pub struct Tick {
     pub text: String,
 }
 
+/// Where the line begins: the hour that has begun.
+fn begin(now: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(now.seconds().div_euclid(3600) * 3600)
+}
+
+/// Where now is on the line.
+pub fn minute(now: Timestamp) -> u32 {
+    u32::try_from(now.since(begin(now)).as_secs() / 60).unwrap_or(0)
+}
+
 /// The lane of what begins and ends then; nothing if it does not touch the line.
 pub fn lane(now: Timestamp, from: Option<Timestamp>, until: Option<Timestamp>) -> Option<Lane> {
-    let minute = |at: Timestamp| u32::try_from(at.since(now).as_secs() / 60).unwrap_or(u32::MAX);
-    let start = from.map_or(0, minute);
+    let first = begin(now);
+    let minute = |at: Timestamp| u32::try_from(at.since(first).as_secs() / 60).unwrap_or(u32::MAX);
+    let start = from.map_or_else(|| minute(now), minute);
     let end = until.map_or(start, minute);
     if start >= MINUTES {
         return None;
@@ -44,7 +55,7 @@ pub fn lane(now: Timestamp, from: Option<Timestamp>, until: Option<Timestamp>) -
 pub fn ticks(now: Timestamp) -> Vec<Tick> {
     (0..MINUTES / EVERY)
         .map(|n| {
-            let at = now.plus_std(std::time::Duration::from_secs(u64::from(n * EVERY) * 60));
+            let at = begin(now).plus_std(std::time::Duration::from_secs(u64::from(n * EVERY) * 60));
             let when = super::words::when(at, at);
             Tick { x: n * EVERY, iso: when.iso, text: when.text.trim_end_matches(" UTC").to_owned() }
         })

@@ -124,8 +124,7 @@ fn rounded(at: Timestamp) -> Timestamp {
 }
 
 fn day_words(day: &str, this_year: &str) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut parts = day.split('-');
     let (Some(year), Some(month), Some(date)) = (parts.next(), parts.next(), parts.next()) else {
         return day.to_owned();

@@ -79,11 +79,7 @@ pub async fn handler(
             who,
         });
     }
-    let page_of = Page {
-        frame: visitor.frame("Agents", "/agents").await?,
-        rows,
-        next: found.next,
-        admin: ctx.is_admin(),
-    };
+    let page_of =
+        Page { frame: visitor.frame("Agents", "/agents").await?, rows, next: found.next, admin: ctx.is_admin() };
     page(&page_of)
 }

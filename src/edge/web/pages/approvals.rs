@@ -59,11 +59,7 @@ pub async fn handler(
     let me = ctx.actor_id().to_string();
     let row = |view| {
         let card = RequestCard::of(view, &policy, now);
-        Row {
-            mine: view.requester.id == me || view.subject.id == me,
-            shorter: shorter_than(card.seconds),
-            card,
-        }
+        Row { mine: view.requester.id == me || view.subject.id == me, shorter: shorter_than(card.seconds), card }
     };
     let page_of = Page {
         rows: found.items.iter().map(row).collect(),

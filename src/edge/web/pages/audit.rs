@@ -47,21 +47,13 @@ struct Page {
 }
 
 /// `GET /audit`.
-pub async fn list(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let (ctx, broker) = (&visitor.ctx, &edge.broker);
     let now = broker.now();
     let about = given.text("about");
     let log = if about.is_empty() {
-        if ctx.sees_everything() {
-            Some(broker.log_page(ctx, given.parsed("before")?, ROWS).await?)
-        } else {
-            None
-        }
+        if ctx.sees_everything() { Some(broker.log_page(ctx, given.parsed("before")?, ROWS).await?) } else { None }
     } else {
         let query = AuditQuery {
             request: about.parse().ok(),
@@ -105,11 +97,7 @@ struct One {
 }
 
 /// `GET /audit/{id}`.
-pub async fn one(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    PathId(id): PathId<EventId>,
-) -> Result<Response, Problem> {
+pub async fn one(State(edge): State<Edge>, visitor: Visitor, PathId(id): PathId<EventId>) -> Result<Response, Problem> {
     let proof = edge.broker.proof(&visitor.ctx, id).await?;
     let text = |name: &str| proof.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let number = |name: &str| proof.get(name).and_then(Value::as_u64).unwrap_or_default();

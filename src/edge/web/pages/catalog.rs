@@ -85,11 +85,7 @@ impl Offer {
             max_ttl: view.max_ttl,
             default_ttl: view.default_ttl,
             sensitivity: view.sensitivity,
-            revocation: Revocation::new(
-                view.revocation_class,
-                view.residual_window,
-                &view.residual_window_text,
-            ),
+            revocation: Revocation::new(view.revocation_class, view.residual_window, &view.residual_window_text),
         }
     }
 

@@ -35,6 +35,7 @@ struct Page {
     cards: Vec<(GrantCard, Option<Lane>)>,
     ticks: Vec<Tick>,
     minutes: u32,
+    minute: u32,
     over: bool,
     state: String,
     next: Option<String>,
@@ -43,11 +44,7 @@ struct Page {
 }
 
 /// `GET /grants`.
-pub async fn list(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let over = given.get("show") == Some("over");
     let state = given.get("state").and_then(GrantState::parse);
@@ -77,6 +74,7 @@ pub async fn list(
         cards,
         ticks: timeline::ticks(now),
         minutes: timeline::MINUTES,
+        minute: timeline::minute(now),
         over,
         state: state.map_or("", GrantState::as_str).to_owned(),
         next: found.next,
@@ -95,11 +93,7 @@ struct One {
 }
 
 /// `GET /grants/{id}`.
-pub async fn one(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    PathId(id): PathId<GrantId>,
-) -> Result<Response, Problem> {
+pub async fn one(State(edge): State<Edge>, visitor: Visitor, PathId(id): PathId<GrantId>) -> Result<Response, Problem> {
     let (ctx, broker) = (&visitor.ctx, &edge.broker);
     let view = broker.grant(ctx, id).await?;
     let (now, policy) = (broker.now(), broker.policy());
@@ -132,8 +126,7 @@ pub async fn extend(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
-    let duration =
-        fields.parsed::<Ttl>("duration")?.ok_or_else(|| Problem::input("duration", "say by how long"))?;
+    let duration = fields.parsed::<Ttl>("duration")?.ok_or_else(|| Problem::input("duration", "say by how long"))?;
     let extend = Extend { duration, reason: fields.text("reason") };
     carry_through(async move { edge.broker.extend(&visitor.ctx, id, extend).await }).await?;
     see_other(&format!("/grants/{id}?said=extended"))

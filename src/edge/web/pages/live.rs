@@ -24,12 +24,9 @@ use crate::{
 };
 
 /// The stream of this session; it ends with the session.
-pub async fn handler(
-    State(edge): State<Edge>,
-    _visitor: Visitor,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let secret = cookie::read(&headers, &edge.portal, cookie::SESSION).ok_or_else(|| Problem::unauthenticated(false))?;
+pub async fn handler(State(edge): State<Edge>, _visitor: Visitor, headers: HeaderMap) -> Result<Response, Problem> {
+    let secret =
+        cookie::read(&headers, &edge.portal, cookie::SESSION).ok_or_else(|| Problem::unauthenticated(false))?;
     let caller = Caller::Session(Secret::new(secret.to_owned()));
     let feed = Feed::begin(&edge, caller, last_event_id(&headers)?, told).await?;
     let stream = feed.into_stream();

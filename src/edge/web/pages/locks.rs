@@ -43,11 +43,7 @@ pub async fn fall(State(edge): State<Edge>, posted: Posted) -> Result<Response, 
 }
 
 /// `POST /locks/{id}/lift`.
-pub async fn lift(
-    State(edge): State<Edge>,
-    PathId(id): PathId<LockId>,
-    posted: Posted,
-) -> Result<Response, Problem> {
+pub async fn lift(State(edge): State<Edge>, PathId(id): PathId<LockId>, posted: Posted) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     carry_through(async move { edge.broker.unlock(&visitor.ctx, id).await }).await?;
     back(&fields, "lifted")

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod grants;
 pub mod live;
 pub mod locks;
+pub mod machine;
 pub mod my_access;
 pub mod people;
 pub mod policies;

@@ -41,11 +41,8 @@ pub async fn handler(State(edge): State<Edge>, visitor: Visitor) -> Result<Respo
     let policy = broker.policy();
     let me = broker.me(ctx).await?;
     let grants = me.grants.iter().map(|g| GrantCard::of(g, &policy, ctx, now)).collect();
-    let query = |state| RequestQuery {
-        state,
-        role: Some(Role::Requester),
-        page: Paging { after: None, limit: Some(ROWS) },
-    };
+    let query =
+        |state| RequestQuery { state, role: Some(Role::Requester), page: Paging { after: None, limit: Some(ROWS) } };
     let pending = broker.requests(ctx, query(Some(RequestState::Pending))).await?.items;
     let all = broker.requests(ctx, query(None)).await?.items;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -63,11 +60,7 @@ pub async fn handler(State(edge): State<Edge>, visitor: Visitor) -> Result<Respo
             .filter(|r| r.state != RequestState::Pending)
             .map(|r| RequestCard::of(r, &policy, now))
             .collect(),
-        suggestions: often
-            .iter()
-            .take(SUGGESTIONS)
-            .map(|(id, _)| ((*id).to_owned(), title_of(&policy, id)))
-            .collect(),
+        suggestions: often.iter().take(SUGGESTIONS).map(|(id, _)| ((*id).to_owned(), title_of(&policy, id))).collect(),
     };
     page(&page_of)
 }

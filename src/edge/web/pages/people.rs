@@ -43,11 +43,7 @@ struct Page {
 }
 
 /// `GET /people`.
-pub async fn list(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let words = given.text("q");
     if !words.is_empty()
@@ -144,17 +140,14 @@ struct One {
 }
 
 /// `GET /people/{id}`.
-pub async fn one(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    Path(key): Path<String>,
-) -> Result<Response, Problem> {
+pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<String>) -> Result<Response, Problem> {
     let (ctx, broker) = (&visitor.ctx, &edge.broker);
     let who = broker.identity(ctx, &key).await?;
     let me = who.id == ctx.actor_id().to_string();
     let (now, policy) = (broker.now(), broker.policy());
     let id = who.id.parse().ok();
-    let query = |live, limit| GrantQuery { holder: id, live, page: Paging { after: None, limit: Some(limit) }, state: None };
+    let query =
+        |live, limit| GrantQuery { holder: id, live, page: Paging { after: None, limit: Some(limit) }, state: None };
     let live = broker.grants(ctx, query(true, 100)).await?.items;
     let recent = broker.grants(ctx, query(false, 30)).await?.items;
     let card = |g| GrantCard::of(g, &policy, ctx, now);
@@ -175,7 +168,9 @@ pub async fn one(
     };
     let owned = if me { broker.workloads(ctx, Paging::default()).await?.items } else { Vec::new() };
     let page_of = One {
-        frame: visitor.frame(&who.display_name, if who.kind == IdentityKind::Person { "/people" } else { "/agents" }).await?,
+        frame: visitor
+            .frame(&who.display_name, if who.kind == IdentityKind::Person { "/people" } else { "/agents" })
+            .await?,
         is_person: who.kind == IdentityKind::Person,
         me,
         live: live.iter().map(card).collect(),
@@ -191,11 +186,7 @@ pub async fn one(
 }
 
 /// `POST /people/{id}/sign-out`: all sessions end.
-pub async fn sign_out(
-    State(edge): State<Edge>,
-    Path(key): Path<String>,
-    posted: Posted,
-) -> Result<Response, Problem> {
+pub async fn sign_out(State(edge): State<Edge>, Path(key): Path<String>, posted: Posted) -> Result<Response, Problem> {
     let ctx = posted.visitor.ctx;
     let who = edge.broker.identity(&ctx, &key).await?;
     carry_through(async move { edge.broker.end_sessions_of(&ctx, &key).await }).await?;
@@ -236,7 +227,8 @@ mod tests {
 
     #[test]
     fn browsers_are_told_apart() {
-        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36";
+        let chrome =
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36";
         assert_eq!(browser(chrome), "Chrome on Linux");
         assert_eq!(browser("curl/8.0"), "curl");
         assert_eq!(browser(&"x".repeat(100)).len(), 40);

@@ -231,11 +231,7 @@ async fn shown(
 }
 
 /// `GET /request?e=…`, or `?again=req_…` for the same once more.
-pub async fn open(
-    State(edge): State<Edge>,
-    visitor: Visitor,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn open(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     if let Some(id) = given.get("again") {
         let id: RequestId = id.parse().map_err(|_| Problem::not_found("request"))?;

@@ -20,8 +20,7 @@ use crate::{
             state::{Call, Edge},
         },
         web::{
-            filters,
-            cookie,
+            cookie, filters,
             frame::{Frame, page, see_other},
             visit::{Fields, Posted, PostedOutside, is_same},
         },
@@ -83,7 +82,14 @@ fn arrival(headers: &HeaderMap, call: &Call, method: &'static str) -> Arrival {
 }
 
 /// Begin the session and hand over its cookie.
-async fn begin(edge: &Edge, parts: &Parts, call: &Call, who: Subject, how: &'static str, next: &str) -> Result<Response, Problem> {
+async fn begin(
+    edge: &Edge,
+    parts: &Parts,
+    call: &Call,
+    who: Subject,
+    how: &'static str,
+    next: &str,
+) -> Result<Response, Problem> {
     let arrival = arrival(&parts.headers, call, how);
     let before = cookie::read(&parts.headers, &edge.portal, cookie::SESSION).map(str::to_owned);
     let broker = edge.broker.clone();
@@ -114,11 +120,7 @@ pub async fn choose(State(edge): State<Edge>, posted: PostedOutside) -> Result<R
 }
 
 /// `GET /login/oidc`: off to the provider, with what ties its answer to this browser in a cookie.
-pub async fn go(
-    State(edge): State<Edge>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn go(State(edge): State<Edge>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let provider = edge.portal.provider.clone().ok_or_else(|| Problem::not_found("identity provider"))?;
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let random = || edge.entropy.text(32).map_err(BrokerError::from);
@@ -281,8 +283,17 @@ mod tests {
             assert_eq!(safe_next(good), good);
         }
         for bad in [
-            "", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "evil", "/a\r\nb",
-            "/a\tb", "/\u{e9}", "/login?next=/", "/logout",
+            "",
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "javascript:alert(1)",
+            "evil",
+            "/a\r\nb",
+            "/a\tb",
+            "/\u{e9}",
+            "/login?next=/",
+            "/logout",
         ] {
             assert_eq!(safe_next(bad), "/", "{bad:?}");
         }
