@@ -60,7 +60,8 @@ struct Issued {
 
 #[derive(Deserialize)]
 struct Device {
-    device_code: String,
+    #[serde(rename = "device_code")]
+    held: String,
     user_code: String,
     verification_uri: String,
     interval: u64,
@@ -258,7 +259,7 @@ async fn device(client: &Client, cx: &Cx) -> Result<Issued, Failure> {
     cx.ui.note(&format!("    {}", clean(&begun.user_code)));
     cx.ui.note("Say yes only to a code that you see here yourself: nobody else ever needs it from you.");
     let mut pause = Duration::from_secs(begun.interval.clamp(1, 60));
-    let fields = [("grant_type", DEVICE), ("client_id", CLIENT), ("device_code", begun.device_code.as_str())];
+    let fields = [("grant_type", DEVICE), ("client_id", CLIENT), ("device_code", begun.held.as_str())];
     let asking = async {
         loop {
             tokio::time::sleep(pause).await;

@@ -2,14 +2,16 @@
 // On every page, in both themes, axe-core must find nothing, the console must stay quiet, and nothing may be wider
 // than the screen. Screenshots go into the directory that is given.
 //
-//   node portal.mjs URL SCREENSHOTS TOOLS     (TOOLS: directory with node_modules)
+//   node portal.mjs URL SCREENSHOTS TOOLS TIDEGATE     (TOOLS: directory with node_modules; TIDEGATE: the program)
 import { createRequire } from 'node:module';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import assert from 'node:assert/strict';
 
-const [base, shots, tools] = process.argv.slice(2);
-if (!tools) throw new Error('usage: portal.mjs URL SCREENSHOTS TOOLS');
+const [base, shots, tools, tidegate] = process.argv.slice(2);
+if (!tidegate) throw new Error('usage: portal.mjs URL SCREENSHOTS TOOLS TIDEGATE');
 const require = createRequire(resolve(tools, 'package.json'));
 const { chromium } = require('playwright-core');
 const axeSource = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -201,6 +203,50 @@ async function withoutScripts() {
   for (const page of [ana, ben]) await page.context().close();
 }
 
+/** Signing in on the command line: by the browser here, and with a code that is typed. */
+async function commandLine() {
+  const home = mkdtempSync(join(tmpdir(), 'tidegate-login-'));
+  const env = { PATH: process.env.PATH, HOME: home, XDG_CONFIG_HOME: join(home, 'config'), TIDEGATE_SERVER: base };
+  const run = (...args) => execFileSync(tidegate, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const login = async (args, pattern, act) => {
+    const child = spawn(tidegate, ['login', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    const ended = new Promise(resolve => child.on('close', resolve));
+    const found = new Promise((resolve, reject) => {
+      child.stderr.on('data', chunk => { said += chunk; const m = said.match(pattern); if (m) resolve(m[1]); });
+      child.on('close', code => reject(new Error(`tidegate login ended with ${code}: ${said}`)));
+    });
+    await act(await found);
+    assert.equal(await ended, 0, said);
+    assert.ok(said.includes('mode 0600'), said);
+  };
+  const ana = await person('ana', DESKTOP);
+  await login(['--no-browser'], /Sign in here: (\S+)\n/, async url => {
+    await ana.goto(url);
+    await look(ana, 'desktop-authorize');
+    await ana.getByRole('button', { name: 'Yes, sign in there' }).click();
+    await ana.getByText('You can close this window').waitFor();
+  });
+  assert.equal(JSON.parse(run('whoami', '--json')).name, 'ana');
+  const kept = join(home, 'config/tidegate/tokens');
+  for (const file of readdirSync(kept)) assert.equal(statSync(join(kept, file)).mode & 0o777, 0o600);
+  run('logout');
+  assert.deepEqual(readdirSync(kept), []);
+  await login(['--device'], /\n\s+([A-Z]{4}-[A-Z]{4})\n/, async code => {
+    await ana.goto(base + '/device');
+    await look(ana, 'desktop-device');
+    await ana.getByLabel('Code').fill(code);
+    await ana.getByRole('button', { name: 'Go on' }).click();
+    await look(ana, 'desktop-device-warning');
+    await ana.getByLabel(/I started this myself/).check();
+    await ana.getByRole('button', { name: 'Yes, sign in there' }).click();
+    await ana.getByText('Signed in there').waitFor();
+  });
+  assert.equal(JSON.parse(run('whoami', '--json')).name, 'ana');
+  rmSync(home, { recursive: true });
+  await ana.context().close();
+}
+
 /** What a first visit costs. */
 async function firstLoad() {
   const context = await browser.newContext({ viewport: DESKTOP });
@@ -227,6 +273,7 @@ try {
   await story('desktop', DESKTOP);
   await story('phone', PHONE);
   await withoutScripts();
+  await commandLine();
   await firstLoad();
 } catch (error) {
   wrong.push(String(error.stack ?? error));

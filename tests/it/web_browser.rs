@@ -47,6 +47,7 @@ fn the_whole_story_in_a_browser() {
         .arg(access["url"].as_str().unwrap())
         .arg(shots)
         .arg(tools())
+        .arg(env!("CARGO_BIN_EXE_tidegate"))
         .output()
         .expect("node: run `make deps`");
     let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -29,12 +29,14 @@ const CALLBACK: &str = "http://127.0.0.1:8420/login/oidc/callback";
 struct Idp {
     port: u16,
     process: Option<Child>,
+    /// Kept open: a provider that cannot say what it wants to say ends.
+    says: Option<BufReader<ChildStdout>>,
 }
 
 impl Idp {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let mut it = Self { port, process: None };
+        let mut it = Self { port, process: None, says: None };
         it.run();
         it
     }
@@ -51,8 +53,10 @@ impl Idp {
             .spawn()
             .expect("node: run `make deps`");
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut says = BufReader::new(process.stdout.take().unwrap());
+        says.read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "up");
+        self.says = Some(says);
         self.process = Some(process);
     }
 

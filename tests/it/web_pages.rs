@@ -2,7 +2,13 @@
 
 use http::StatusCode;
 
-use crate::{http_app::App, web_app::Browser};
+use tidegate::broker::Settings;
+
+use crate::{
+    http_app::{App, open, portal},
+    web_app::Browser,
+    world::{Db, Plan},
+};
 
 #[tokio::test]
 async fn every_answer_keeps_foreign_content_out() {
@@ -261,9 +267,10 @@ async fn a_form_sent_twice_is_one_request() {
 
 #[tokio::test]
 async fn an_inbox_with_a_thousand_requests_opens_page_by_page() {
-    let app = App::start().await;
-    let settings = app.world.broker.settings().max_pending;
-    for _ in 0..settings {
+    let settings = Settings { max_pending: 1000, ..Settings::default() };
+    let world = Plan { settings, ..Plan::on(Db::Sqlite) }.build().await;
+    let app = App::around(world, open(), portal()).await;
+    for _ in 0..1000 {
         app.world.ask("ana", crate::world::want("ssh:deploy", 600)).await.unwrap();
     }
     let ben = Browser::of(&app, "ben").await;

@@ -88,7 +88,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             answer_time: Duration::from_secs(30),
             in_flight: 1024,
-            streams: 256,
+            streams: 2048,
             per_identity: Some(Rate::new(500, 1000)),
             per_address: Some(Rate::new(20, 100)),
             behind_proxy: false,

@@ -112,7 +112,9 @@ fn give(response: &mut Response, cookie: Option<HeaderValue>) {
 pub async fn choose(State(edge): State<Edge>, posted: PostedOutside) -> Result<Response, Problem> {
     let PostedOutside { fields, parts, call } = posted;
     let name = fields.text("who");
-    if !call.address.is_loopback() && !call.address.is_unspecified() || !edge.portal.choices.contains(&name) {
+    // Without an address the call comes from within the process, as in tests.
+    let here = call.address.is_loopback() || call.address.is_unspecified();
+    if !here || !edge.portal.choices.contains(&name) {
         return Err(Problem::not_found("person to choose"));
     }
     let who = edge.broker.person_of_dev(&name).await?;
