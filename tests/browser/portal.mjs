@@ -5,7 +5,7 @@
 //   node portal.mjs URL SCREENSHOTS TOOLS TIDEGATE     (TOOLS: directory with node_modules; TIDEGATE: the program)
 import { createRequire } from 'node:module';
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import assert from 'node:assert/strict';
@@ -17,6 +17,11 @@ const { chromium } = require('playwright-core');
 const axeSource = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 mkdirSync(shots, { recursive: true });
 
+/** Pictures of the documentation: written to $TIDEGATE_DOCS. */
+const DOCS = [
+  'desktop-my-access-light', 'desktop-my-access-dark', 'desktop-catalog-light', 'desktop-request-form-light', 'desktop-approvals-light',
+  'desktop-grants-light', 'desktop-grant-ended-light', 'desktop-audit-light', 'phone-my-access-light', 'phone-request-to-decide-dark',
+];
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 const browser = await chromium.launch({
@@ -279,6 +284,9 @@ try {
   wrong.push(String(error.stack ?? error));
 }
 await browser.close();
+if (process.env.TIDEGATE_DOCS && wrong.length === 0) {
+  for (const name of DOCS) copyFileSync(join(shots, `${name}.png`), join(process.env.TIDEGATE_DOCS, `${name}.png`));
+}
 console.log(`${seen.size} pages looked at, in two themes each`);
 if (wrong.length > 0) {
   console.error([...new Set(wrong)].join('\n'));

@@ -39,9 +39,8 @@ fn the_whole_story_in_a_browser() {
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let access: serde_json::Value = serde_json::from_str(&line).unwrap();
-    // With TIDEGATE_SCREENSHOTS the pictures are kept there: those of docs/img are made so.
-    let shots =
-        std::env::var_os("TIDEGATE_SCREENSHOTS").map_or_else(|| root.join("target/screenshots"), |dir| root.join(dir));
+    // With TIDEGATE_DOCS, an absolute path to docs/img, the pictures of the documentation are made anew.
+    let shots = root.join("target/screenshots");
     let run = Command::new("node")
         .arg(root.join("tests/browser/portal.mjs"))
         .arg(access["url"].as_str().unwrap())
