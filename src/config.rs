@@ -3,11 +3,16 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
-use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, time::Ttl};
+use crate::{
+    domain::{account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, secret::Secret, time::Ttl},
+    oidc,
+    ports::identity_provider::IdentityProvider,
+};
 
 /// What `tidegate serve` reads.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,6 +58,64 @@ pub struct Config {
     /// Who may have an account made at the first login.
     #[serde(default)]
     pub jit: Vec<JitRule>,
+    /// How people sign in to the portal; without it there is none.
+    pub sign_in: Option<SignIn>,
+}
+
+/// How people sign in to the portal: an OpenID provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// Its name, as people know it.
+    #[serde(default = "SignIn::default_name")]
+    pub name: String,
+    /// Its address, exactly as it calls itself; what else there is to know is at `/.well-known/openid-configuration`.
+    pub issuer: url::Url,
+    /// Our name there.
+    pub client_id: String,
+    /// File with our secret there; without one we are a public client.
+    pub client_secret_file: Option<PathBuf>,
+    /// The claim that holds a person's unique name in the directory; without it, the verified e-mail says who it is.
+    pub name_claim: Option<String>,
+    /// The provider verifies e-mail addresses though it does not say so with `email_verified`.
+    #[serde(default)]
+    pub trust_email: bool,
+    /// Accept a provider on loopback without TLS, for trying things out.
+    #[serde(default)]
+    pub allow_loopback: bool,
+    /// A session that is not used for this long ends; one hour if missing.
+    pub idle: Option<Ttl>,
+    /// A session ends after this long in any case; twelve hours if missing.
+    pub longest: Option<Ttl>,
+}
+
+impl SignIn {
+    fn default_name() -> String {
+        "your identity provider".to_owned()
+    }
+
+    /// The provider, ready to be asked.
+    pub fn provider(&self) -> Result<Arc<dyn IdentityProvider>, ConfigError> {
+        let secret = match &self.client_secret_file {
+            None => None,
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+                Some(Secret::new(text.trim().to_owned()))
+            }
+        };
+        let settings = oidc::Settings {
+            name: self.name.clone(),
+            issuer: self.issuer.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: secret,
+            name_claim: self.name_claim.clone(),
+            trust_email: self.trust_email,
+            allow_loopback: self.allow_loopback,
+        };
+        let provider = oidc::Provider::new(settings).map_err(|e| ConfigError::Unusable(format!("sign_in: {e}")))?;
+        Ok(Arc::new(provider))
+    }
 }
 
 /// One notifier.
@@ -173,6 +236,9 @@ impl Config {
         config.database_password_file = config.database_password_file.map(|file| base.join(file));
         if let Some(fault) = config.jit.iter().find_map(JitRule::fault) {
             return Err(ConfigError::Unusable(fault));
+        }
+        if let Some(sign_in) = &mut config.sign_in {
+            sign_in.client_secret_file = sign_in.client_secret_file.take().map(|file| base.join(file));
         }
         for notifier in &mut config.notifiers {
             if let NotifierConfig::Webhook { secret_file, .. } = notifier {

@@ -2,8 +2,8 @@
 //!
 //! Layers, each of which sees only those to its left:
 //! `domain ← ports ← policy, store ← broker ← worker, edge ← app ← cli, main`;
-//! `connectors`, `applications`, `sources`, `notify` and `keys` see only `ports`, `domain` and the clients they speak
-//! through.
+//! `connectors`, `applications`, `sources`, `notify`, `keys` and `oidc` see only `ports`, `domain` and the clients they
+//! speak through.
 
 pub mod app;
 pub mod applications;
@@ -17,6 +17,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod lifecycle;
 pub mod notify;
+pub mod oidc;
 pub mod outbound;
 pub mod policy;
 pub mod ports;

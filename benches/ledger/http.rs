@@ -11,7 +11,7 @@ use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use tidegate::{
     domain::time::Ttl,
-    edge::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, Portal, router},
     ports::entropy::SystemEntropy,
 };
 use tokio::{
@@ -84,8 +84,13 @@ pub async fn run(database: Option<&str>) {
         tokens.push(made.token.expose().to_owned());
     }
     let limits = Limits { per_identity: None, per_address: None, ..Limits::default() };
-    let parts =
-        EdgeParts { broker: Arc::clone(&broker), prometheus: None, limits, entropy: Arc::new(SystemEntropy::new()) };
+    let parts = EdgeParts {
+        broker: Arc::clone(&broker),
+        prometheus: None,
+        limits,
+        entropy: Arc::new(SystemEntropy::new()),
+        portal: Portal::default(),
+    };
     let ours = serve(router(parts)).await;
     let ask = json!({"entitlements": ["tokens:orders-read"], "duration": "1h", "reason": "bench"}).to_string();
     let mut first = Connection::open(ours, &tokens[0]).await;

@@ -21,7 +21,7 @@ use crate::{
     broker::{Broker, Settings},
     config::{Config, NotifierConfig},
     domain::{catalog::TargetConfig, identity::IdentityKind, time::Ttl},
-    edge::Limits,
+    edge::{Limits, Portal},
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
     store::Options,
@@ -126,11 +126,23 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
             }
         }
     };
-    serve::run(composed, listener, prometheus, limits, &data_dir, end).await?;
+    let portal = portal(&listener)?;
+    serve::run(composed, listener, prometheus, limits, portal, &data_dir, end).await?;
     match touring {
         Some(touring) => touring.await.context("the tour panicked")?,
         None => Ok(()),
     }
+}
+
+/// One click among the seeded people; this listens on loopback alone.
+fn portal(listener: &TcpListener) -> anyhow::Result<Portal> {
+    let address = listener.local_addr()?;
+    let people = seed_directory()?.identities.into_iter().filter(|i| i.kind == IdentityKind::Person);
+    Ok(Portal {
+        origins: vec![format!("http://{address}"), format!("http://localhost:{}", address.port())],
+        choices: people.map(|i| i.name).collect(),
+        provider: None,
+    })
 }
 
 fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Setup> {
@@ -232,6 +244,7 @@ fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow:
         access.get("people").and_then(Value::as_object).into_iter().flat_map(Map::keys).collect();
     let mut err = std::io::stderr().lock();
     writeln!(err, "tidegate dev {}  NOT FOR PRODUCTION  ({fate}; Ctrl-C ends it)", env!("CARGO_PKG_VERSION"))?;
+    writeln!(err, "  Portal   {url}/    (one click signs you in as any of the people)")?;
     writeln!(err, "  API      {url}/v1    OpenAPI {url}/openapi.json")?;
     writeln!(err, "  SCIM     {url}/scim/v2    token in {}/scim.token", tokens.display())?;
     writeln!(err, "  People   {people:?}: ana asks, ben approves, eve administers; workload deploy-bot")?;

@@ -13,7 +13,7 @@ use crate::{
     broker::{DepartureLimit, Settings},
     config::Config,
     domain::time::Ttl,
-    edge::{EdgeParts, Limits, Rate, router},
+    edge::{EdgeParts, Limits, Portal, Rate, router},
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
     store::Options,
@@ -50,6 +50,8 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
             max_live_grants: config.limits.max_live_grants.or(defaults.max_live_grants),
             access_token_ttl: config.limits.access_token_ttl.unwrap_or(defaults.access_token_ttl),
             lease_slack: config.limits.lease_slack().unwrap_or(defaults.lease_slack),
+            session_idle: config.sign_in.as_ref().and_then(|s| s.idle).unwrap_or(defaults.session_idle),
+            session_ttl: config.sign_in.as_ref().and_then(|s| s.longest).unwrap_or(defaults.session_ttl),
             ..lifecycle_settings(config, defaults)
         },
         rhythm,
@@ -93,7 +95,19 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         limits.per_identity =
             Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
     }
-    run(composed, listener, prometheus, limits, &data_dir, lifecycle::asked_to_end()).await
+    let portal = portal_of(config)?;
+    run(composed, listener, prometheus, limits, portal, &data_dir, lifecycle::asked_to_end()).await
+}
+
+/// The portal is there if there is a way to sign in to it.
+fn portal_of(config: &Config) -> anyhow::Result<Portal> {
+    let Some(sign_in) = &config.sign_in else { return Ok(Portal::default()) };
+    let origin = match &config.public_url {
+        Some(url) => url.origin().ascii_serialization(),
+        None => format!("http://{}", config.listen),
+    };
+    let provider = sign_in.provider()?;
+    Ok(Portal { origins: vec![origin], choices: Vec::new(), provider: Some(provider) })
 }
 
 /// Serve until `end`, then finish or hand over what is in flight.
@@ -102,6 +116,7 @@ pub(super) async fn run(
     listener: TcpListener,
     prometheus: Option<metrics_exporter_prometheus::PrometheusHandle>,
     limits: Limits,
+    portal: Portal,
     data_dir: &Path,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
@@ -140,8 +155,13 @@ pub(super) async fn run(
             }
         })
     };
-    let app =
-        router(EdgeParts { broker: Arc::clone(&broker), prometheus, limits, entropy: Arc::new(SystemEntropy::new()) });
+    let app = router(EdgeParts {
+        broker: Arc::clone(&broker),
+        prometheus,
+        limits,
+        entropy: Arc::new(SystemEntropy::new()),
+        portal,
+    });
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let closing = broker.closing().clone();
     let ending = {

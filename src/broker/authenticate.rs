@@ -91,7 +91,7 @@ impl Broker {
         self.context(Some(subject), Some(token), Some(until), via)
     }
 
-    fn context(
+    pub(super) fn context(
         &self,
         subject: Option<Subject>,
         token: Option<TokenId>,

@@ -28,7 +28,9 @@ mod render;
 pub mod review;
 pub mod scim;
 mod seal;
+mod session;
 mod sightings;
+mod sign_in;
 mod simulate;
 mod source;
 mod source_token;
@@ -62,6 +64,8 @@ pub use oauth::IssuedToken;
 pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
+pub use session::{Arrival, NewSession, Visit};
+pub use sign_in::{DeviceSignIn, NoToken, SignInRequest};
 pub use source::SourceCtx;
 pub use source_token::NewSourceToken;
 pub use sync::{ApplicationParts, Work};
@@ -112,6 +116,10 @@ pub struct Settings {
     pub departures: DepartureLimit,
     /// Who may have an account made at the first login.
     pub jit: Vec<JitRule>,
+    /// A session in the portal that is not used for this long ends…
+    pub session_idle: Ttl,
+    /// …and after this long it ends in any case.
+    pub session_ttl: Ttl,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
 }
@@ -133,6 +141,8 @@ impl Default for Settings {
             orphan_grace: Duration::from_secs(7 * 86_400),
             departures: DepartureLimit::default(),
             jit: Vec::new(),
+            session_idle: Ttl::seconds_or_one(3600),
+            session_ttl: Ttl::seconds_or_one(12 * 3600),
             notifiers: Vec::new(),
         }
     }

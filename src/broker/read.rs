@@ -91,6 +91,11 @@ impl Broker {
         Ok(List { items, next: page.next })
     }
 
+    /// How many requests wait for the caller, counted up to 100.
+    pub async fn inbox(&self, ctx: &Ctx) -> Result<u32, BrokerError> {
+        Ok(self.store.pending_before(&ctx.actor.groups, ctx.actor_id(), 100).await?)
+    }
+
     /// One request with its timeline and decision trace.
     pub async fn request(&self, ctx: &Ctx, id: RequestId) -> Result<RequestView, BrokerError> {
         let request = self.visible_request(ctx, id).await?;

@@ -524,3 +524,77 @@ pub struct SourceTokenView {
     /// Does it work now?
     pub works: bool,
 }
+
+/// Somebody who has signed in to the portal.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// How the person signed in.
+    pub method: String,
+    /// What the browser says about itself.
+    pub user_agent: String,
+    /// From where.
+    pub address: String,
+    /// When it began.
+    pub created_at: String,
+    /// When it was used last, to the minute.
+    pub seen_at: String,
+    /// When it ends, whatever happens.
+    pub expires_at: String,
+}
+
+/// A stored token, without the token: it was shown once.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its id.
+    pub id: String,
+    /// `personal` or `client_secret`.
+    pub kind: String,
+    /// In the owner's words.
+    pub label: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it stops working.
+    pub expires_at: String,
+}
+
+/// Part of the log, for people to read.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// The events.
+    pub entries: Vec<LogEntry>,
+    /// Events in the whole log.
+    pub size: u64,
+    /// Go on before this one.
+    pub older: Option<u64>,
+}
+
+/// An event, for people to read.
+#[derive(Debug, Clone, Default)]
+pub struct LogEntry {
+    /// Leaf index.
+    pub seq: u64,
+    /// Id of the event.
+    pub id: String,
+    /// RFC 6962 leaf hash, hex.
+    pub hash: String,
+    /// When.
+    pub at: String,
+    /// `request.created`, `grant.active`…
+    pub action: String,
+    /// Who did it; nobody if it was the broker itself.
+    pub actor: Option<String>,
+    /// Whom it concerns, if it is somebody else.
+    pub subject: Option<String>,
+    /// Which surface.
+    pub via: String,
+    /// Which request.
+    pub request: Option<String>,
+    /// Which grant.
+    pub grant: Option<String>,
+    /// Which target.
+    pub target: Option<String>,
+    /// Facts.
+    pub details: serde_json::Value,
+}

@@ -142,6 +142,12 @@ impl Client {
         self.json(Method::POST, path, &[], Body::Form(fields), None).await
     }
 
+    /// POST a form without the token, and take the answer whatever its status.
+    pub async fn form_answer(&self, path: &[&str], fields: &[(&str, &str)]) -> Result<(u16, Value), Failure> {
+        let (status, _, bytes) = self.send(Method::POST, path, &[], Body::Form(fields), None).await?;
+        Ok((status.as_u16(), serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
     /// GET a text.
     pub async fn text(&self, path: &[&str]) -> Result<String, Failure> {
         let (status, _, bytes) = self.send(Method::GET, path, &[], Body::None, None).await?;
@@ -227,7 +233,7 @@ impl Client {
         let authorised = !matches!(body, Body::Form(_));
         if authorised && self.token.is_none() {
             return Err(Failure::new(Exit::Login, "there is no token to sign in with")
-                .next("set TIDEGATE_TOKEN_FILE, or give --token-file or --token-stdin"));
+                .next("run `tidegate login`, set TIDEGATE_TOKEN_FILE, or give --token-file or --token-stdin"));
         }
         self.request(method, path, query, body, key, authorised).await
     }

@@ -109,6 +109,20 @@ impl Cx {
         Client::new(&self.global.server, None, self.global.call_timeout())
     }
 
+    /// A client that carries no token at all, for this server in place of the usual one.
+    pub fn anonymous_to(&self, server: Option<&str>) -> Result<Client, Failure> {
+        Client::new(server.unwrap_or(&self.global.server), None, self.global.call_timeout())
+    }
+
+    /// The token that `login` keeps for the server.
+    fn kept(&self) -> Result<Option<Secret>, Failure> {
+        let file = self.global.server.trim().parse().ok().and_then(|url| super::login::token_file(&url));
+        match file.map(|file| (std::fs::read_to_string(&file), file)) {
+            Some((Ok(text), file)) => token_of(text, &file.display().to_string()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     fn token(&self) -> Result<Option<Secret>, Failure> {
         if self.global.token_stdin {
             let mut text = String::new();
@@ -134,7 +148,7 @@ impl Cx {
         }
         match std::env::var("TIDEGATE_TOKEN") {
             Ok(text) if !text.trim().is_empty() => token_of(text, "$TIDEGATE_TOKEN").map(Some),
-            _ => Ok(None),
+            _ => self.kept(),
         }
     }
 }

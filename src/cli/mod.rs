@@ -1,5 +1,5 @@
 //! The command line: an HTTP client of the API, and a few tools that need no server. One file a command. Decides nothing
-//! that the server decides, and keeps nothing between two runs.
+//! that the server decides, and keeps nothing between two runs but the token of `login`.
 
 mod access;
 mod agent;
@@ -21,6 +21,7 @@ mod git_credential;
 mod global;
 mod local;
 mod lock;
+mod login;
 mod ls;
 mod obtain;
 mod output;
@@ -80,6 +81,8 @@ enum ClientCommand {
     Ls(ls::LsArgs),
     Search(search::SearchArgs),
     Show(show::ShowArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     /// Show who you are to the server
     Whoami,
     /// Show what you hold, what you asked for and what waits for you
@@ -170,6 +173,8 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Ls(args) => ls::run(args, cx).await,
         ClientCommand::Search(args) => search::run(args, cx).await,
         ClientCommand::Show(args) => show::run(args, cx).await,
+        ClientCommand::Login(args) => login::login(args, cx).await,
+        ClientCommand::Logout(args) => login::logout(args, cx).await,
         ClientCommand::Whoami => whoami::whoami(cx).await,
         ClientCommand::Status => whoami::status(cx).await,
         ClientCommand::Creds(args) => creds::run(args, cx).await,

@@ -95,6 +95,10 @@ ids! {
     TaskId = "tsk";
     /// One comparison of an application, or one reading of a source.
     RunId = "run";
+    /// Somebody who has signed in to the portal.
+    SessionId = "ses";
+    /// A sign-in on the command line that waits for a yes in the portal.
+    SignInId = "sgn";
     /// A message waiting in the outbox.
     MessageId = "msg";
     /// One call of the API; every effect of it carries this id.

@@ -4,19 +4,27 @@
 pub mod http;
 pub mod inbound;
 mod scim;
+pub mod web;
 
-use axum::{Router, middleware};
+use ::http::{HeaderMap, Method, header};
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware,
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
 
 use self::inbound::{
     call,
     metrics::Routes,
     problem::{Kind, Problem},
-    state::Shared,
+    state::{Edge, Shared},
 };
 pub use self::{
     http::openapi,
-    inbound::{EdgeParts, Limits, Rate},
+    inbound::{EdgeParts, Limits, Portal, Rate},
+    web::paths as web_paths,
 };
 
 /// Every way in, with a fallback that answers 404 as a problem. Serve it with
@@ -25,8 +33,9 @@ pub fn router(parts: EdgeParts) -> Router {
     let (router, document) = http::routes();
     let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let scim = scim::templates();
-    let templates = document.paths.paths.keys().chain(&scim).map(String::as_str);
+    let templates = document.paths.paths.keys().chain(&scim).map(String::as_str).chain(web::paths());
     let edge = Shared::new(parts, Routes::new(templates), json);
+    let router = if edge.portal.is_on() { router.merge(web::routes(&edge)) } else { router };
     router
         .merge(scim::routes())
         .method_not_allowed_fallback(wrong_method)
@@ -35,8 +44,18 @@ pub fn router(parts: EdgeParts) -> Router {
         .with_state(edge)
 }
 
-async fn unknown_route() -> Problem {
-    Problem::new(Kind::UnknownRoute, "there is nothing at this path; see /openapi.json for what there is")
+async fn unknown_route(State(edge): State<Edge>, request: Request) -> Response {
+    if edge.portal.is_on() && request.method() == Method::GET && wants_a_page(request.headers()) {
+        return web::unknown(&edge, request.uri().path());
+    }
+    let problem =
+        Problem::new(Kind::UnknownRoute, "there is nothing at this path; see /openapi.json for what there is");
+    problem.into_response()
+}
+
+/// Browsers ask for HTML by name.
+fn wants_a_page(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|text| text.contains("text/html"))
 }
 
 async fn wrong_method() -> Problem {

@@ -6,6 +6,7 @@ pub mod connector;
 pub mod directory;
 pub mod entropy;
 pub mod holdings;
+pub mod identity_provider;
 pub mod notifier;
 pub mod revocations;
 pub mod signer;

@@ -137,7 +137,19 @@ impl Store {
             " FROM grants WHERE id < $1 AND ($2 = '' OR state = $2) \
              AND ($3 = 0 OR state NOT IN ('ended', 'failed')) AND $4 = '' ORDER BY id DESC LIMIT $5"
         );
-        let rows = query(if filter.holder.is_some() { OF_HOLDER } else { ALL })
+        // What is live is found by its own index, however long the history is.
+        const LIVE: &str = concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE state NOT IN ('ended', 'failed') AND id < $1 AND ($2 = '' OR state = $2) AND $3 = 1 \
+             AND $4 = '' ORDER BY id DESC LIMIT $5"
+        );
+        let sql = match filter.holder {
+            Some(_) => OF_HOLDER,
+            None if filter.live => LIVE,
+            None => ALL,
+        };
+        let rows = query(sql)
             .bind(after.unwrap_or("~"))
             .bind(filter.state.map_or("", GrantState::as_str))
             .bind(i64::from(filter.live))

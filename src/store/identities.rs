@@ -99,6 +99,25 @@ impl Store {
         row.as_ref().map(subject).transpose()
     }
 
+    /// The person with that e-mail, in any case; nobody if several have it.
+    pub async fn subject_by_email(&self, email: &str, now: Timestamp) -> Result<Option<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM identities i WHERE lower(i.email) = $3 AND i.email IS NOT NULL AND i.kind = 'person' LIMIT 2"
+        );
+        let rows = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(email.to_lowercase())
+            .fetch_all(&self.inner.readers)
+            .await?;
+        match rows.as_slice() {
+            [one] => subject(one).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Identities with their groups, by id, after the cursor.
     pub async fn subjects(&self, after: Option<&str>, limit: u32, now: Timestamp) -> Result<Page<Subject>, StoreError> {
         const SQL: &str =

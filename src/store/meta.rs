@@ -75,6 +75,8 @@ impl Tx {
             "DELETE FROM idempotency_keys WHERE (identity_id, key) IN \
              (SELECT identity_id, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
             "DELETE FROM revoked_tokens WHERE jti IN (SELECT jti FROM revoked_tokens WHERE expires_at < $1 LIMIT $2)",
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)",
+            "DELETE FROM sign_in_codes WHERE id IN (SELECT id FROM sign_in_codes WHERE expires_at < $1 LIMIT $2)",
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE delivered_at < $1 LIMIT $2)",
         ] {
             gone += self.execute(query(sql).bind(before.micros()).bind(i64::from(limit))).await?;

@@ -23,6 +23,7 @@ macro_rules! migrations {
             2 "directory" "0002_directory.sql",
             3 "scim" "0003_scim.sql",
             4 "lifecycle" "0004_lifecycle.sql",
+            5 "sessions" "0005_sessions.sql",
             6 "sync" "0006_sync.sql",
             8 "shared access" "0008_shared_access.sql",
         )

@@ -114,6 +114,18 @@ impl Store {
             " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
              AND a.request_id < $1 AND ($2 = '' OR r.state = $2) ORDER BY a.request_id DESC LIMIT $3"
         );
+        // What is pending is found by its own index, however long the history is.
+        const PENDING: &str = concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests r WHERE r.state = 'pending' AND r.id < $1 AND $2 = 'pending' ORDER BY r.id DESC LIMIT $3"
+        );
+        const PENDING_BEFORE: &str = concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests r WHERE r.state = 'pending' AND r.id < $1 AND $2 = 'pending' AND EXISTS (SELECT 1 FROM \
+             request_approvers a WHERE a.group_name = $4 AND a.request_id = r.id) ORDER BY r.id DESC LIMIT $3"
+        );
         // Sorts after every id.
         let before = after.unwrap_or("~");
         let state = filter.state.map_or("", RequestState::as_str);
@@ -125,7 +137,10 @@ impl Store {
             let rows = q.fetch_all(&self.inner.readers).await?;
             Ok((readable(&rows, request), rows.len() > limit as usize))
         };
+        let pending = filter.state == Some(RequestState::Pending);
         let reads: Vec<(&'static str, Option<String>)> = match (&filter.party, &filter.approver_groups) {
+            (None, None) if pending => vec![(PENDING, None)],
+            (None, Some(groups)) if pending => groups.iter().map(|g| (PENDING_BEFORE, Some(g.clone()))).collect(),
             (None, None) => vec![(ALL, None)],
             (Some(party), _) => vec![(ASKED_BY, Some(party.to_string())), (ASKED_FOR, Some(party.to_string()))],
             (None, Some(groups)) => groups.iter().map(|g| (PUT_BEFORE, Some(g.clone()))).collect(),
@@ -142,6 +157,32 @@ impl Store {
         // Rows that do not decode are left out, and the page may be short of them.
         page.next = page.next.or_else(|| page.items.last().filter(|_| more).map(|r| r.id.to_string()));
         Ok(page)
+    }
+
+    /// How many requests are pending before any of these groups and were not asked by, or for, that identity; counted
+    /// up to `most` a group.
+    pub async fn pending_before(
+        &self,
+        groups: &std::collections::BTreeSet<String>,
+        not_of: IdentityId,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        const SQL: &str = "SELECT r.id FROM requests r WHERE r.state = 'pending' AND r.requester_id <> $2 \
+                           AND r.subject_id <> $2 AND EXISTS (SELECT 1 FROM request_approvers a \
+                           WHERE a.group_name = $1 AND a.request_id = r.id) ORDER BY r.id DESC LIMIT $3";
+        let mut found = std::collections::BTreeSet::new();
+        for group in groups {
+            let rows = query(SQL)
+                .bind(group.clone())
+                .bind(not_of.to_string())
+                .bind(i64::from(most))
+                .fetch_all(&self.inner.readers)
+                .await?;
+            for row in &rows {
+                found.insert(Reader::new("requests", row).text("id")?);
+            }
+        }
+        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX).min(most))
     }
 
     /// How many requests somebody has pending.

@@ -2,7 +2,12 @@
 
 use sqlx::query;
 
-use super::{Store, StoreError, Tx, identities::subject, reads::TokenKey, row::Reader};
+use super::{
+    Store, StoreError, Tx,
+    identities::subject,
+    reads::TokenKey,
+    row::{Reader, readable},
+};
 use crate::domain::{
     id::{IdentityId, TokenId},
     identity::Subject,
@@ -25,6 +30,10 @@ impl TokenKind {
             Self::Personal => "personal",
             Self::ClientSecret => "client_secret",
         }
+    }
+
+    fn parse(s: &str) -> Option<Self> {
+        [Self::Personal, Self::ClientSecret].into_iter().find(|k| k.as_str() == s)
     }
 }
 
@@ -62,6 +71,39 @@ impl Store {
             Ok((subject(row)?, r.parsed("token_id")?, r.instant("expires_at")?))
         };
         rows.first().map(read).transpose()
+    }
+
+    /// The id of the stored token with this hash.
+    pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<TokenId>, StoreError> {
+        let row = query("SELECT id FROM tokens WHERE hash = $1")
+            .bind(hash.to_vec())
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("tokens", &row).parsed("id")).transpose()
+    }
+
+    /// Stored tokens of an identity that work at `now`, oldest first, at most `limit`. Without their hashes.
+    pub async fn tokens_of(&self, identity: IdentityId, now: Timestamp, limit: u32) -> Result<Vec<Token>, StoreError> {
+        const SQL: &str = "SELECT id, kind, label, created_at, expires_at FROM tokens WHERE identity_id = $1 \
+                           AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
+        let rows = query(SQL)
+            .bind(identity.to_string())
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("tokens", row);
+            Ok(Token {
+                id: r.parsed("id")?,
+                identity,
+                kind: r.named("kind", TokenKind::parse)?,
+                label: r.text("label")?,
+                hash: Vec::new(),
+                created_at: r.instant("created_at")?,
+                expires_at: r.instant("expires_at")?,
+            })
+        }))
     }
 
     /// Was this access token revoked before its expiry, or all that its holder had at the instant when it was issued?

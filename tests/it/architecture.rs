@@ -9,7 +9,7 @@ use std::{
 const MAX_LINES: usize = 600;
 
 /// Every top-level module and what it may import besides itself.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("failpoint", &[]),
     ("telemetry", &["domain", "ports"]),
@@ -21,12 +21,13 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("connectors", &["domain", "ports", "scim_client", "failpoint", "telemetry"]),
     ("notify", &["domain", "ports", "outbound", "failpoint", "telemetry"]),
     ("keys", &["domain", "ports", "failpoint", "telemetry"]),
+    ("oidc", &["domain", "ports", "failpoint", "telemetry"]),
     ("policy", &["domain", "ports", "failpoint", "telemetry"]),
     ("store", &["domain", "ports", "failpoint", "telemetry"]),
     ("broker", &["domain", "ports", "policy", "store", "failpoint", "telemetry"]),
     ("worker", &["domain", "ports", "policy", "store", "broker", "failpoint", "telemetry"]),
     ("edge", &["domain", "ports", "policy", "broker", "failpoint", "telemetry"]),
-    ("config", &["domain", "ports", "policy", "store", "connectors", "notify", "keys", "telemetry"]),
+    ("config", &["domain", "ports", "policy", "store", "connectors", "notify", "keys", "oidc", "telemetry"]),
     ("lifecycle", &["domain", "ports", "policy", "store", "broker", "worker", "config", "failpoint", "telemetry"]),
     (
         "app",
@@ -43,6 +44,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "sources",
             "notify",
             "keys",
+            "oidc",
             "config",
             "lifecycle",
             "failpoint",
@@ -64,6 +66,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "sources",
             "notify",
             "keys",
+            "oidc",
             "config",
             "lifecycle",
             "app",

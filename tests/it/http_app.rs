@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate::{
     app::seed_directory,
     domain::{id::IdentityId, secret::Secret, time::Ttl},
-    edge::{EdgeParts, Limits, router},
+    edge::{EdgeParts, Limits, Portal, router},
     ports::entropy::SystemEntropy,
 };
 use tower::ServiceExt;
@@ -51,17 +51,33 @@ pub fn open() -> Limits {
     Limits { per_identity: None, per_address: None, ..Limits::default() }
 }
 
+/// A portal as `tidegate dev` has one.
+pub fn portal() -> Portal {
+    Portal {
+        origins: vec![ORIGIN.to_owned()],
+        choices: ["ana", "ben", "eve"].map(str::to_owned).to_vec(),
+        provider: None,
+    }
+}
+
+/// Where that portal is.
+pub const ORIGIN: &str = "http://127.0.0.1:8420";
+
 impl App {
     pub async fn start() -> Self {
         Self::with(open()).await
     }
 
     pub async fn with(limits: Limits) -> Self {
-        Self::build(World::on(Db::Sqlite).await, limits).await
+        Self::with_portal(limits, portal()).await
+    }
+
+    pub async fn with_portal(limits: Limits, portal: Portal) -> Self {
+        Self::build(World::on(Db::Sqlite).await, limits, portal).await
     }
 
     /// Behind the edge of a world that is there.
-    pub async fn build(world: World, limits: Limits) -> Self {
+    pub async fn build(world: World, limits: Limits, portal: Portal) -> Self {
         let broker = &world.broker;
         let ids = seed_directory().unwrap().apply(broker.store(), broker.entropy(), broker.now()).await.unwrap();
         let mut secrets = BTreeMap::new();
@@ -74,6 +90,7 @@ impl App {
             prometheus: None,
             limits,
             entropy: Arc::new(SystemEntropy::new()),
+            portal,
         });
         Self { world, ids, router, secrets }
     }

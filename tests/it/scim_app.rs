@@ -8,7 +8,10 @@ use crate::{
     world::{Db, Plan},
 };
 use axum::body::Body;
-use tidegate::domain::{secret::Secret, time::Ttl};
+use tidegate::{
+    domain::{secret::Secret, time::Ttl},
+    edge::Portal,
+};
 
 /// An app with two sources.
 pub struct Scim {
@@ -24,7 +27,7 @@ pub const IDENTITY: &str = "urn:tidegate:params:scim:schemas:1.0:Identity";
 
 impl Scim {
     pub async fn on(db: Db) -> Self {
-        let app = App::build(Plan::on(db).build().await, open()).await;
+        let app = App::build(Plan::on(db).build().await, open(), Portal::default()).await;
         let broker = &app.world.broker;
         let hour = Ttl::seconds_or_one(3600);
         let token = broker.create_source_token_at_console("okta", hour).await.unwrap().token;

@@ -84,6 +84,12 @@ impl Plan {
         self.compose(home, database, clock).await
     }
 
+    /// On a database that the test has set up itself.
+    pub async fn build_on(self, database: Options) -> World {
+        let clock = Arc::new(ManualClock::at(NOON.parse().unwrap()));
+        self.compose(Arc::new(tempfile::tempdir().unwrap()), database, clock).await
+    }
+
     async fn compose(self, home: Arc<tempfile::TempDir>, database: Options, clock: Arc<ManualClock>) -> World {
         let faults: Arc<Mutex<BTreeMap<String, Arc<Faults>>>> = Arc::default();
         let wrap = {

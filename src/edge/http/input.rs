@@ -1,6 +1,6 @@
 //! Fields, parameters and headers that many endpoints share: durations, instants, ids in paths, pages.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use http::{HeaderMap, request::Parts};
@@ -8,12 +8,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{IntoParams, PartialSchema, ToSchema, openapi};
 
 use super::problem::Problem;
+pub use crate::edge::inbound::path::PathId;
 use crate::{
     broker::input::Paging,
-    domain::{
-        id::{EventId, GrantId, IdentityId, LockId, RequestId, TokenId},
-        time::{TimeError, Timestamp, Ttl},
-    },
+    domain::time::{TimeError, Timestamp, Ttl},
 };
 
 /// A duration as clients write it: `"90m"`, `"1h30m"` or a number of seconds. Kept as it was read, so that a bad one
@@ -98,43 +96,6 @@ impl PartialSchema for DurationInput {
 impl ToSchema for DurationInput {
     fn name() -> std::borrow::Cow<'static, str> {
         "Duration".into()
-    }
-}
-
-/// An id that can stand in a path, and what it is an id of.
-pub trait InPath: FromStr {
-    /// What is not there if the id is none.
-    const NOUN: &'static str;
-}
-
-impl InPath for RequestId {
-    const NOUN: &'static str = "request";
-}
-impl InPath for GrantId {
-    const NOUN: &'static str = "grant";
-}
-impl InPath for LockId {
-    const NOUN: &'static str = "lock";
-}
-impl InPath for TokenId {
-    const NOUN: &'static str = "token";
-}
-impl InPath for EventId {
-    const NOUN: &'static str = "event";
-}
-impl InPath for IdentityId {
-    const NOUN: &'static str = "identity";
-}
-
-/// The id in the path. What is not an id names nothing, so it is 404 and not 400.
-pub struct PathId<T>(pub T);
-
-impl<T: InPath, S: Send + Sync> FromRequestParts<S> for PathId<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::not_found(T::NOUN))?;
-        text.0.parse().map(Self).map_err(|_| Problem::not_found(T::NOUN))
     }
 }
 

@@ -66,7 +66,7 @@ pub(in crate::edge) async fn around(State(edge): State<Edge>, mut request: Reque
     };
     let mut response = answer(&edge, request, next, &line).await;
     line.problem = response.extensions_mut().remove::<Problem>();
-    if let Some(problem) = &line.problem {
+    if let Some(problem) = line.problem.as_ref().filter(|p| !p.is_shown()) {
         *response.body_mut() = if scim {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
             Body::from(problem.scim_body().to_string())
@@ -132,11 +132,10 @@ fn dress(headers: &mut HeaderMap, call: &Call) {
         headers.insert(&REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 

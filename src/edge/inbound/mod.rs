@@ -6,10 +6,14 @@
 pub mod auth;
 pub mod body;
 pub mod call;
+pub mod feed;
 mod gate;
 pub mod metrics;
+pub mod path;
+pub mod portal;
 pub mod problem;
 mod refusal;
 pub mod state;
 
+pub use portal::Portal;
 pub use state::{Edge, EdgeParts, Limits, Rate};

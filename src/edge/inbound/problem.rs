@@ -126,6 +126,7 @@ struct Inner {
     conditions: Vec<Condition>,
     retry_after: Option<u32>,
     token_given: bool,
+    shown: bool,
     cause: Option<String>,
     scim_type: Option<&'static str>,
 }
@@ -173,6 +174,7 @@ impl Problem {
             conditions: Vec::new(),
             retry_after: None,
             token_given: false,
+            shown: false,
             cause: None,
             scim_type: None,
         }))
@@ -260,6 +262,33 @@ impl Problem {
     /// The field, parameter or header at fault.
     pub fn field(&self) -> Option<&str> {
         self.0.field.as_deref()
+    }
+
+    /// The policies that decided.
+    pub fn reasons(&self) -> &[Reason] {
+        &self.0.reasons
+    }
+
+    /// What would have to hold.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.0.conditions
+    }
+
+    /// When to come again.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.0.retry_after
+    }
+
+    /// The answer has a body that tells of it already: only the log is still to hear of it.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.0.shown = true;
+        self
+    }
+
+    /// Has the answer a body already?
+    pub fn is_shown(&self) -> bool {
+        self.0.shown
     }
 
     /// The document, as bytes.

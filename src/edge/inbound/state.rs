@@ -14,7 +14,7 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use ulid::Ulid;
 
-use super::{gate::Gate, metrics::Routes};
+use super::{gate::Gate, metrics::Routes, portal::Portal};
 use crate::{
     broker::Broker,
     domain::{
@@ -34,6 +34,8 @@ pub struct EdgeParts {
     pub limits: Limits,
     /// Makes request ids unlike those of other processes.
     pub entropy: Arc<dyn Entropy>,
+    /// Where the portal is reached and who vouches for people; without it there is no portal.
+    pub portal: Portal,
 }
 
 /// A bucket of calls: it holds `burst` and fills by `per_second`.
@@ -86,7 +88,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             answer_time: Duration::from_secs(30),
             in_flight: 1024,
-            streams: 256,
+            streams: 2048,
             per_identity: Some(Rate::new(500, 1000)),
             per_address: Some(Rate::new(20, 100)),
             behind_proxy: false,
@@ -105,6 +107,10 @@ pub struct Shared {
     pub gate: Gate,
     pub(in crate::edge) routes: Routes,
     pub(in crate::edge) openapi: Bytes,
+    /// Where the portal is reached and who vouches for people.
+    pub portal: Portal,
+    /// Randomness for what the edge itself makes up: states of sign-ins.
+    pub(in crate::edge) entropy: Arc<dyn Entropy>,
     pub(in crate::edge) in_flight: AtomicUsize,
     pub(in crate::edge) streams: AtomicUsize,
     ids: RequestIds,
@@ -122,9 +128,11 @@ impl Shared {
             prometheus: parts.prometheus,
             routes,
             openapi,
+            portal: parts.portal,
             in_flight: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             ids: RequestIds::new(&*parts.entropy),
+            entropy: parts.entropy,
         })
     }
 

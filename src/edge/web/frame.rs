@@ -1,0 +1,170 @@
+//! What every page has around it, and how a template becomes an answer.
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use super::{
+    assets::{Assets, assets},
+    visit::Visitor,
+    words::{self, When},
+};
+use crate::{domain::time::Timestamp, edge::inbound::problem::Problem};
+
+/// Who has signed in, for the frame.
+pub struct Person {
+    /// Unique name.
+    pub name: String,
+    /// Two letters.
+    pub initials: String,
+    /// May administer.
+    pub admin: bool,
+    /// May see everything.
+    pub sees_everything: bool,
+}
+
+/// One place in the navigation.
+pub struct Place {
+    /// Path.
+    pub path: &'static str,
+    /// Words.
+    pub label: &'static str,
+    /// Symbol.
+    pub icon: &'static str,
+    /// The page is here.
+    pub here: bool,
+    /// Waiting there.
+    pub count: u32,
+    /// On a phone it is in the bar, not behind "More".
+    pub first: bool,
+}
+
+/// What every page has around it.
+pub struct Frame {
+    /// Of the page.
+    pub title: String,
+    /// Who has signed in; nobody on the page for signing in.
+    pub person: Option<Person>,
+    /// Navigation.
+    pub places: Vec<Place>,
+    /// What every form must send along.
+    pub csrf: String,
+    /// Files.
+    pub assets: &'static Assets,
+    /// The broker's clock.
+    pub now: When,
+    /// `light` or `dark`, if chosen.
+    pub theme: Option<&'static str>,
+    /// What the last form did.
+    pub said: Option<&'static str>,
+    /// Requests that wait for this person.
+    pub inbox: u32,
+}
+
+/// Path, words, symbol, for whom, and whether it is in the bar of a phone.
+const PLACES: [(&str, &str, &str, bool, bool); 8] = [
+    ("/", "My access", "gate", false, true),
+    ("/catalog", "Catalog", "search", false, true),
+    ("/approvals", "Approvals", "inbox", false, true),
+    ("/grants", "Grants", "tide", false, true),
+    ("/people", "People", "people", false, false),
+    ("/agents", "Agents", "agent", false, false),
+    ("/audit", "Audit", "log", false, false),
+    ("/policies", "Policies", "scales", false, false),
+];
+
+/// What a form did, said on the page that follows it. The address carries the key, never the words.
+const SAYINGS: [(&str, &str); 12] = [
+    ("asked", "Your request is on its way."),
+    ("approved", "Your approval is recorded."),
+    ("denied", "The request is denied. The requester can ask again."),
+    ("cancelled", "The request is taken back."),
+    ("released", "The access is being taken away. It is over when the target has confirmed it."),
+    ("revoked", "The access is being taken away. It is over when the target has confirmed it."),
+    ("extended", "The access lasts longer now."),
+    ("attested", "Your attestation is recorded."),
+    ("session-ended", "The session is ended."),
+    ("locked", "The lock is in force: nothing new is granted, and what was open is being taken away."),
+    ("lifted", "The lock is lifted."),
+    ("token-ended", "The token no longer works."),
+];
+
+impl Frame {
+    /// For a person.
+    pub fn of(visitor: &Visitor, title: &str, place: &'static str, inbox: u32, now: Timestamp) -> Self {
+        let identity = &visitor.ctx.actor.identity;
+        let person = Person {
+            name: identity.name.clone(),
+            initials: initials(&identity.name),
+            admin: visitor.ctx.is_admin(),
+            sees_everything: visitor.ctx.sees_everything(),
+        };
+        let places = PLACES
+            .iter()
+            .filter(|(.., privileged, _)| !privileged || person.sees_everything)
+            .map(|&(path, label, icon, _, first)| Place {
+                path,
+                label,
+                icon,
+                here: path == place,
+                count: if path == "/approvals" { inbox } else { 0 },
+                first,
+            })
+            .collect();
+        let key = visitor.here.split_once("said=").map(|(_, rest)| rest.split('&').next().unwrap_or(rest));
+        Self {
+            person: Some(person),
+            places,
+            csrf: visitor.csrf.clone(),
+            theme: visitor.theme,
+            said: key.and_then(saying),
+            inbox,
+            ..Self::outside(title, now)
+        }
+    }
+
+    /// May whoever looks at it administer?
+    pub fn admin(&self) -> bool {
+        self.person.as_ref().is_some_and(|p| p.admin)
+    }
+
+    /// For nobody in particular.
+    pub fn outside(title: &str, now: Timestamp) -> Self {
+        Self {
+            title: title.to_owned(),
+            person: None,
+            places: Vec::new(),
+            csrf: String::new(),
+            assets: assets(),
+            now: words::when(now, now),
+            theme: None,
+            said: None,
+            inbox: 0,
+        }
+    }
+}
+
+fn saying(key: &str) -> Option<&'static str> {
+    SAYINGS.iter().find(|(k, _)| *k == key).map(|(_, words)| *words)
+}
+
+fn initials(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).take(2).flat_map(char::to_uppercase).collect()
+}
+
+/// A template as an answer.
+pub fn page(template: &impl Template) -> Result<Response, Problem> {
+    page_with(StatusCode::OK, template)
+}
+
+/// The same with another status.
+pub fn page_with(status: StatusCode, template: &impl Template) -> Result<Response, Problem> {
+    let html = template.render().map_err(|e| Problem::internal(format!("a page could not be rendered: {e}")))?;
+    Ok((status, [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))], html).into_response())
+}
+
+/// Go on at another page of ours with GET.
+pub fn see_other(path: &str) -> Result<Response, Problem> {
+    let location = HeaderValue::try_from(path).map_err(|_| Problem::internal("a path that is no header"))?;
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())
+}

@@ -1,0 +1,70 @@
+//! `/approvals`: what waits for me, the most urgent first.
+
+use askama::Template;
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
+
+use super::request::shorter_than;
+use crate::{
+    broker::input::{Paging, RequestQuery, Role},
+    domain::request::RequestState,
+    edge::{
+        inbound::{problem::Problem, state::Edge},
+        web::{
+            filters,
+            frame::{Frame, page},
+            marks::RequestCard,
+            visit::{Fields, Visitor},
+        },
+    },
+};
+
+/// Rows of a page.
+const ROWS: u32 = 25;
+
+struct Row {
+    card: RequestCard,
+    /// It is mine, or I have decided already: somebody else must.
+    mine: bool,
+    shorter: Vec<(u32, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "approvals.html")]
+struct Page {
+    frame: Frame,
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+/// `GET /approvals`.
+pub async fn handler(
+    State(edge): State<Edge>,
+    visitor: Visitor,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let given = Fields::parse(query.unwrap_or_default().as_bytes());
+    let (ctx, broker) = (&visitor.ctx, &edge.broker);
+    let (now, policy) = (broker.now(), broker.policy());
+    let query = RequestQuery {
+        state: Some(RequestState::Pending),
+        role: Some(Role::Approver),
+        page: Paging { after: given.get("after").map(str::to_owned), limit: Some(ROWS) },
+    };
+    let mut found = broker.requests(ctx, query).await?;
+    // Emergencies first, then what lapses first.
+    found.items.sort_by(|a, b| b.emergency.cmp(&a.emergency).then_with(|| a.lapses_at.cmp(&b.lapses_at)));
+    let me = ctx.actor_id().to_string();
+    let row = |view| {
+        let card = RequestCard::of(view, &policy, now);
+        Row { mine: view.requester.id == me || view.subject.id == me, shorter: shorter_than(card.seconds), card }
+    };
+    let page_of = Page {
+        rows: found.items.iter().map(row).collect(),
+        next: found.next,
+        frame: visitor.frame("Approvals", "/approvals").await?,
+    };
+    page(&page_of)
+}

@@ -1,0 +1,84 @@
+//! Approve, deny, take back.
+
+use axum::{extract::State, response::Response};
+
+use crate::{
+    broker::input::Decide,
+    domain::{id::RequestId, time::Ttl},
+    edge::{
+        inbound::{call::carry_through, path::PathId, problem::Problem, state::Edge},
+        web::{
+            frame::see_other,
+            visit::{Fields, Posted},
+        },
+    },
+};
+
+/// Most requests that are denied with one form.
+const AT_ONCE: usize = 100;
+
+fn decision(fields: &Fields) -> Result<Decide, Problem> {
+    Ok(Decide { comment: fields.text("comment"), duration: fields.parsed::<Ttl>("duration")? })
+}
+
+/// Back to where the form was, if that is the list; else to the request.
+fn back(fields: &Fields, id: RequestId, said: &str) -> Result<Response, Problem> {
+    if fields.get("back") == Some("approvals") {
+        return see_other(&format!("/approvals?said={said}"));
+    }
+    see_other(&format!("/requests/{id}?said={said}"))
+}
+
+/// `POST /requests/{id}/approve`.
+pub async fn approve(
+    State(edge): State<Edge>,
+    PathId(id): PathId<RequestId>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    let decide = decision(&fields)?;
+    carry_through(async move { edge.broker.approve(&visitor.ctx, id, decide).await }).await?;
+    back(&fields, id, "approved")
+}
+
+/// `POST /requests/{id}/deny`.
+pub async fn deny(
+    State(edge): State<Edge>,
+    PathId(id): PathId<RequestId>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    let decide = Decide { duration: None, ..decision(&fields)? };
+    carry_through(async move { edge.broker.deny(&visitor.ctx, id, decide).await }).await?;
+    back(&fields, id, "denied")
+}
+
+/// `POST /requests/{id}/cancel`.
+pub async fn cancel(
+    State(edge): State<Edge>,
+    PathId(id): PathId<RequestId>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    let comment = fields.text("comment");
+    carry_through(async move { edge.broker.cancel(&visitor.ctx, id, comment).await }).await?;
+    see_other(&format!("/requests/{id}?said=cancelled"))
+}
+
+/// `POST /approvals/deny`: several at once, each on its own. One that somebody else decided meanwhile harms no other.
+pub async fn deny_many(State(edge): State<Edge>, posted: Posted) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    let decide = Decide { duration: None, ..decision(&fields)? };
+    let mut late = None;
+    for id in fields.all("id").into_iter().take(AT_ONCE) {
+        let id: RequestId = id.parse().map_err(|_| Problem::not_found("request"))?;
+        let (edge, ctx, decide) = (edge.clone(), visitor.ctx.clone(), decide.clone());
+        if let Err(problem) = carry_through(async move { edge.broker.deny(&ctx, id, decide).await }).await {
+            late = Some(problem);
+        }
+    }
+    match late {
+        Some(problem) => Err(problem),
+        None => see_other("/approvals?said=denied"),
+    }
+}

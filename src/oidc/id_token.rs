@@ -1,0 +1,145 @@
+//! Checks an ID token (OpenID Connect Core 1.0 §3.1.3.7): who signed it, for whom, in answer to what, and when.
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::known::Known;
+use crate::{domain::time::Timestamp, ports::identity_provider::Vouched};
+
+/// Clocks may differ by so many seconds.
+const SKEW: i64 = 60;
+/// A token may have been made so many seconds ago at most: it was made for this very sign-in.
+const OLDEST: i64 = 600;
+/// Signatures that are accepted. None of them with a shared secret: the client secret signs nothing.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// What the token must be.
+pub struct Expected<'a> {
+    pub issuer: &'a str,
+    pub client_id: &'a str,
+    pub nonce: &'a str,
+    pub now: Timestamp,
+}
+
+/// What is wrong with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    #[error("the ID token is malformed")]
+    Malformed,
+    #[error("the ID token is signed in a way that is not accepted")]
+    Algorithm,
+    #[error("the ID token is signed with a key that the provider does not publish")]
+    UnknownKey,
+    #[error("the signature of the ID token is wrong")]
+    Signature,
+    #[error("the ID token was made by somebody else")]
+    Issuer,
+    #[error("the ID token was made for somebody else")]
+    Audience,
+    #[error("the ID token answers another sign-in")]
+    Nonce,
+    #[error("the ID token has expired, or one of the clocks is wrong")]
+    Expired,
+    #[error("the ID token was not made just now, or one of the clocks is wrong")]
+    Stale,
+}
+
+/// The claims of a token that holds.
+#[derive(Debug, Deserialize)]
+pub struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    azp: Option<String>,
+    exp: i64,
+    iat: i64,
+    nbf: Option<i64>,
+    nonce: Option<String>,
+    email: Option<String>,
+    email_verified: Option<Value>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn is_for(&self, client: &str, azp: Option<&str>) -> bool {
+        let listed = match self {
+            Self::One(one) => one == client,
+            Self::Many(many) => many.iter().any(|a| a == client) && (many.len() == 1 || azp.is_some()),
+        };
+        listed && azp.is_none_or(|party| party == client)
+    }
+}
+
+impl Claims {
+    /// Whom the provider vouches for.
+    pub fn vouched(self, issuer: String, name_claim: Option<&str>, trust_email: bool) -> Vouched {
+        let verified = match &self.email_verified {
+            Some(Value::Bool(yes)) => *yes,
+            // Some write it as a text.
+            Some(Value::String(text)) => text == "true",
+            Some(_) => false,
+            None => trust_email,
+        };
+        let name = name_claim.and_then(|claim| match claim {
+            "sub" => Some(self.sub.clone()),
+            "email" => self.email.clone().filter(|_| verified),
+            other => self.others.get(other).and_then(Value::as_str).map(str::to_owned),
+        });
+        Vouched { issuer, subject: self.sub, email: self.email.filter(|_| verified), name }
+    }
+}
+
+/// The claims of a token that holds.
+pub fn check(token: &str, known: &Known, expected: &Expected<'_>) -> Result<Claims, Flaw> {
+    let header = decode_header(token).map_err(|_| Flaw::Malformed)?;
+    if !ALGORITHMS.contains(&header.alg) {
+        return Err(Flaw::Algorithm);
+    }
+    let jwk = known.key(header.kid.as_deref()).ok_or(Flaw::UnknownKey)?;
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| Flaw::Algorithm)?;
+    // Time and parties are checked below: by our clock, and with a word for each.
+    let mut validation = Validation::new(header.alg);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let claims = decode::<Claims>(token, &key, &validation)
+        .map_err(|e| match e.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => Flaw::Signature,
+            jsonwebtoken::errors::ErrorKind::Json(_) => Flaw::Malformed,
+            _ => Flaw::Algorithm,
+        })?
+        .claims;
+    let now = expected.now.seconds();
+    if claims.iss != expected.issuer {
+        Err(Flaw::Issuer)
+    } else if !claims.aud.is_for(expected.client_id, claims.azp.as_deref()) {
+        Err(Flaw::Audience)
+    } else if claims.nonce.as_deref() != Some(expected.nonce) {
+        Err(Flaw::Nonce)
+    } else if claims.exp.saturating_add(SKEW) <= now {
+        Err(Flaw::Expired)
+    } else if claims.iat > now + SKEW || claims.iat < now - OLDEST || claims.nbf.is_some_and(|from| from > now + SKEW) {
+        Err(Flaw::Stale)
+    } else {
+        Ok(claims)
+    }
+}

@@ -1,0 +1,69 @@
+//! Who vouches for people: an OpenID provider. Says who somebody is; what they may do is the directory's to say.
+
+use async_trait::async_trait;
+
+use crate::domain::{secret::Secret, time::Timestamp};
+
+/// What a sign-in is tied to, from its start in the browser to its end.
+pub struct Attempt {
+    /// Comes back with the browser.
+    pub state: String,
+    /// Comes back in the ID token.
+    pub nonce: String,
+    /// PKCE: proves that who redeems the code is who asked for it.
+    pub verifier: Secret,
+}
+
+/// Whom the provider vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The provider's own name.
+    pub issuer: String,
+    /// Its id for the person, which never changes.
+    pub subject: String,
+    /// E-mail, if the provider has verified it or is trusted to.
+    pub email: Option<String>,
+    /// The name that the directory knows the person by, if the provider tells it.
+    pub name: Option<String>,
+}
+
+/// Why a sign-in did not come to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// It does not answer, or not in time.
+    #[error("{name} does not answer: {why}")]
+    Unavailable {
+        /// Its name for people.
+        name: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// It, or what came back from it, is not to be trusted.
+    #[error("the answer of the identity provider does not hold: {0}")]
+    Untrusted(String),
+    /// It said no.
+    #[error("the identity provider refused: {0}")]
+    Refused(String),
+}
+
+/// An OpenID provider.
+#[async_trait]
+pub trait IdentityProvider: Send + Sync {
+    /// Its name for people.
+    fn name(&self) -> &str;
+
+    /// Where the browser goes to show who its user is.
+    async fn begin(&self, attempt: &Attempt, redirect_uri: &str, now: Timestamp) -> Result<String, ProviderError>;
+
+    /// What the code that came back with the browser stands for.
+    async fn redeem(
+        &self,
+        code: &str,
+        attempt: &Attempt,
+        redirect_uri: &str,
+        now: Timestamp,
+    ) -> Result<Vouched, ProviderError>;
+
+    /// Where the browser goes to end the session at the provider too, if it can be done.
+    async fn end_session(&self, back_to: &str, now: Timestamp) -> Option<String>;
+}
