@@ -1,10 +1,7 @@
 //! Somebody leaves: everything ends with the commit that says so, at whatever moment it comes, and one correlation id
 //! shows it all with evidence.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tidegate::{
     broker::{
@@ -18,6 +15,7 @@ use tidegate::{
         request::RequestState,
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     lifecycle_help::*,

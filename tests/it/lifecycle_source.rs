@@ -1,7 +1,7 @@
 //! Sources: too many who leave at once, somebody who is known already, accounts that are made at a first login.
 
 use tidegate::{
-    broker::{BrokerError, Hearing, Settings, review::Review},
+    broker::{BrokerError, Heard, Hearing, Settings, review::Review},
     domain::{
         grant::GrantState,
         identity::Origin,
@@ -48,8 +48,7 @@ async fn too_many_who_leave_at_once_are_held(db: Db) {
     let lines = world.broker.review(&eve, Review::Held, 30).await.unwrap();
     assert_eq!(lines.len(), 12, "{db:?}: with the list");
     // One of them is said to be there after all.
-    let mut back = person("p15");
-    back.display_name = "P 15".to_owned();
+    let back = Heard { display_name: "P 15".to_owned(), ..person("p15") };
     hear(&world, &okta, &back).await.unwrap();
     // It stays held when its window is over.
     world.advance(2 * 3600);
@@ -157,8 +156,7 @@ async fn a_source_takes_over_what_a_first_login_made(db: Db) {
     let okta = source(&world, "okta").await;
     let by_id = world.broker.first_login(&login("kim"), "web").await.unwrap().identity.id;
     let by_mail = world.broker.first_login(&login("lee"), "web").await.unwrap().identity.id;
-    let mut kim = person("kim.k");
-    kim.external_id = "kim".to_owned();
+    let kim = Heard { external_id: "kim".to_owned(), ..person("kim.k") };
     assert_eq!(hear(&world, &okta, &kim).await.unwrap(), Hearing::Adopted(by_id), "{db:?}: by externalId");
     let mut lee = person("lee.l");
     lee.email = Some("Lee@Partner.example".to_owned());

@@ -16,6 +16,7 @@ use super::{
     problem::{Kind, ProblemDocument},
     v1::requests::list::RoleInput,
 };
+use crate::broker::review::Review;
 
 /// Title, tags, schemes.
 #[derive(OpenApi)]
@@ -27,7 +28,7 @@ use super::{
             are `{\"items\": […], \"next\": cursor or null}`; pass `next` as `after` to go on. Refusals are RFC 9457 \
             problems with stable types. What you may not see is 404. Every answer has an `X-Request-Id`.",
     ),
-    components(schemas(ProblemDocument, ErrorDocument, RoleInput)),
+    components(schemas(ProblemDocument, ErrorDocument, RoleInput, Review)),
     modifiers(&SignIn),
     security(("bearer" = []), ("workload" = [])),
     tags(
