@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, time::Ttl};
+use crate::domain::{account::ApplicationConfig, catalog::TargetConfig, roster::SourceConfig, time::Ttl};
 
 /// What `tidegate serve` reads.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +38,9 @@ pub struct Config {
     /// Applications that accounts are kept aligned in.
     #[serde(default, rename = "application")]
     pub applications: Vec<ApplicationConfig>,
+    /// Sources of truth that are read.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<SourceConfig>,
     /// Where notifications go.
     #[serde(default, rename = "notifier")]
     pub notifiers: Vec<NotifierConfig>,
@@ -158,6 +161,7 @@ impl Config {
         }
         let settings = config.targets.iter_mut().map(|t| &mut t.settings);
         let settings = settings.chain(config.applications.iter_mut().map(|a| &mut a.settings));
+        let settings = settings.chain(config.sources.iter_mut().map(|s| &mut s.settings));
         for (name, value) in settings.flatten() {
             if name.ends_with("_file")
                 && let Some(file) = value.as_str()

@@ -132,7 +132,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
 
 fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Setup> {
     let mut targets = seed_targets();
-    let mut applications = Vec::new();
+    let (mut applications, mut sources) = (Vec::new(), Vec::new());
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut settings = Settings { max_live_grants: None, ..Settings::default() };
@@ -141,6 +141,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));
         targets.extend(config.targets);
         applications = config.applications;
+        sources = config.sources;
         if config.policies.exists() {
             policies = Policies::Directory(config.policies);
         }
@@ -160,6 +161,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         policies,
         targets,
         applications,
+        sources,
         notifiers,
         issuer: url.to_owned(),
         settings,

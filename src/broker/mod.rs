@@ -58,7 +58,7 @@ pub use observe::Readiness;
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use source::SourceCtx;
-pub use sync::{ApplicationParts, Work};
+pub use sync::{ApplicationParts, SourceParts, Work, view as sync_view};
 pub use token::NewToken;
 
 use crate::{
@@ -132,6 +132,8 @@ pub struct Parts {
     pub targets: Vec<(TargetConfig, Arc<dyn Connector>)>,
     /// Applications that accounts are kept aligned in.
     pub applications: Vec<ApplicationParts>,
+    /// Sources of truth that are read.
+    pub sources: Vec<SourceParts>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -159,6 +161,7 @@ pub struct Broker {
     policy: Arc<PolicyEngine>,
     targets: BTreeMap<TargetId, Arc<Target>>,
     pub(crate) downstreams: sync::Downstreams,
+    pub(crate) upstreams: BTreeMap<Arc<str>, Arc<sync::Upstream>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     signer: Arc<dyn Signer>,
@@ -195,8 +198,14 @@ impl Broker {
             .into_iter()
             .map(|a| (Arc::clone(&a.config.id), Arc::new(sync::Downstream::new(a, &parts.clock))))
             .collect();
+        let upstreams = parts
+            .sources
+            .into_iter()
+            .map(|s| (Arc::clone(&s.config.id), Arc::new(sync::Upstream { config: s.config, roster: s.roster })))
+            .collect();
         Arc::new(Self {
             downstreams,
+            upstreams,
             store: parts.store,
             policy: parts.policy,
             targets,

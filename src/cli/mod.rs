@@ -26,6 +26,7 @@ mod request;
 mod search;
 pub mod server;
 mod show;
+mod sync;
 mod targets;
 mod text;
 mod token;
@@ -89,6 +90,7 @@ enum ClientCommand {
     Audit(audit::AuditArgs),
     Policy(policy::PolicyArgs),
     Targets(targets::TargetsArgs),
+    Sync(sync::SyncArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
     /// Check everything between this machine and a working call
@@ -168,6 +170,7 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Audit(args) => audit::run(args, cx).await,
         ClientCommand::Policy(args) => policy::run(args, cx).await,
         ClientCommand::Targets(args) => targets::run(args, cx).await,
+        ClientCommand::Sync(args) => sync::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,
         ClientCommand::Doctor => doctor::run(cx).await,

@@ -15,5 +15,6 @@ pub mod identity;
 pub mod merkle;
 pub mod ocsf;
 pub mod request;
+pub mod roster;
 pub mod secret;
 pub mod time;

@@ -7,4 +7,5 @@ pub mod directory;
 pub mod entropy;
 pub mod notifier;
 pub mod revocations;
+pub mod roster;
 pub mod signer;

@@ -37,6 +37,10 @@ fn operations() -> Vec<(String, String, String)> {
                 "grt"
             } else if template.contains("/locks/") {
                 "lck"
+            } else if template.contains("/sync/tasks/") {
+                "tsk"
+            } else if template.contains("/sync/runs/") {
+                "run"
             } else {
                 "idn"
             };

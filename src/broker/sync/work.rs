@@ -64,7 +64,7 @@ impl Broker {
         if wanted == Wanted::Nothing {
             return self.forget(&row).await;
         }
-        let Some(speaks) = &app.speaks else { return Ok(()) };
+        let Some(speaks) = &app.speaks else { return self.work_by_hand(&app, &row, &wanted).await };
         let lent = match &facts {
             Some(facts) => self.lent(&app, facts).await?,
             None => std::collections::BTreeSet::new(),

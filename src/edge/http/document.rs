@@ -37,6 +37,7 @@ use super::{
         (name = "locks", description = "Kill switches"),
         (name = "directory", description = "Identities, and registration of workloads and agents"),
         (name = "targets", description = "Systems that access is given on"),
+        (name = "sync", description = "Accounts in applications, sources of truth, what is to be done by hand"),
         (name = "audit", description = "The log, its signed head, proofs"),
         (name = "policy", description = "What would policy say?"),
         (name = "events", description = "What happens, as it happens"),

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use crate::{
     broker::input::Paging,
     domain::{
-        id::{EventId, GrantId, IdentityId, LockId, RequestId, TokenId},
+        id::{EventId, GrantId, IdentityId, LockId, RequestId, RunId, TaskId, TokenId},
         time::{TimeError, Timestamp, Ttl},
     },
 };
@@ -115,6 +115,12 @@ impl InPath for GrantId {
 }
 impl InPath for LockId {
     const NOUN: &'static str = "lock";
+}
+impl InPath for TaskId {
+    const NOUN: &'static str = "task";
+}
+impl InPath for RunId {
+    const NOUN: &'static str = "run";
 }
 impl InPath for TokenId {
     const NOUN: &'static str = "token";

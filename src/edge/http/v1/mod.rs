@@ -9,6 +9,7 @@ pub(super) mod locks;
 pub(super) mod me;
 pub(super) mod policy;
 pub(super) mod requests;
+pub(super) mod sync;
 pub(super) mod targets;
 pub(super) mod tokens;
 pub(super) mod workloads;
