@@ -162,6 +162,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         signer: Arc::clone(&signer) as _,
         directory: Arc::new(store.clone()),
         revocations: Arc::new(store.clone()),
+        holdings: Arc::new(store.clone()),
         keys: Arc::new(KeyFiles::new(&keys_dir, Arc::clone(&setup.entropy))),
         data_dir: setup.data_dir.clone(),
         observing,

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{
-        grant::{Claim, Intent},
+        grant::{Claim, Intent, Shared},
         id::{GrantId, IdentityId},
         time::Timestamp,
     },
     ports::{
         directory::{Directory, DirectoryError, Membership},
+        holdings::{Holding, Holdings, HoldingsError},
         revocations::{Issued, Revocations, RevocationsError},
     },
 };
@@ -43,6 +44,7 @@ pub struct FakeLedger(Mutex<LedgerRows>);
 #[derive(Debug, Default)]
 struct LedgerRows {
     issued: Vec<(String, Issued)>,
+    intents: Vec<(String, Shared, Holding)>,
     ended: BTreeSet<GrantId>,
     mood: Mood,
 }
@@ -69,6 +71,16 @@ impl FakeLedger {
         let number = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
         rows.issued.push((target.to_owned(), Issued { serial, grant, number, expires_at: intent.not_after }));
         Claim { serial, number, at }
+    }
+
+    /// Record an intent before the target is called, as the broker does; again with a later end.
+    pub fn intend(&self, target: &str, intent: &Intent) {
+        let Some(shared) = intent.recipe.shared() else { return };
+        let mut rows = lock(&self.0);
+        let grant = intent.recipe.grant;
+        rows.intents.retain(|(_, _, other)| other.grant != grant);
+        let holding = Holding { grant, live: true, not_after: intent.not_after, was_there: shared.was_there };
+        rows.intents.push((target.to_owned(), shared, holding));
     }
 
     /// The grant is no longer active.
@@ -113,6 +125,21 @@ impl Revocations for FakeLedger {
         self.mood().await?;
         let rows = lock(&self.0);
         Ok(rows.issued.iter().filter(|(_, i)| i.grant == grant).map(|(_, i)| i.expires_at).max())
+    }
+}
+
+#[async_trait]
+impl Holdings for FakeLedger {
+    async fn holdings(&self, target: &str, key: &str) -> Result<Vec<Holding>, HoldingsError> {
+        self.mood().await.map_err(|e| HoldingsError(e.0))?;
+        let rows = lock(&self.0);
+        let mine = rows.intents.iter().filter(|(of, shared, _)| of == target && shared.key == key);
+        let mut held: Vec<Holding> = mine
+            .filter(|(_, _, holding)| !rows.ended.contains(&holding.grant))
+            .map(|(_, _, holding)| *holding)
+            .collect();
+        held.sort_by_key(|holding| holding.grant);
+        Ok(held)
     }
 }
 

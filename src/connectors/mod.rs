@@ -6,9 +6,13 @@
 mod call;
 mod copies;
 pub mod directory;
+pub mod ldap;
+pub mod membership;
 pub mod postgres;
+pub mod scim_group;
 pub mod ssh;
 pub mod token;
+pub mod vault;
 
 #[cfg(any(test, feature = "failpoints"))]
 pub mod conformance;
@@ -28,6 +32,7 @@ use crate::{
         connector::{BadParameters, Connector},
         directory::Directory,
         entropy::Entropy,
+        holdings::Holdings,
         revocations::Revocations,
         signer::{KeyVault, Signer},
     },
@@ -46,6 +51,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// What the ledger knows of minted credentials.
     pub revocations: Arc<dyn Revocations>,
+    /// What the ledger knows of grants that share a membership.
+    pub holdings: Arc<dyn Holdings>,
     /// SSH certificate authorities.
     pub keys: Arc<dyn KeyVault>,
     /// Where a connector may publish files, in a folder of its kind.
@@ -87,9 +94,12 @@ type Maker = fn(&TargetConfig, &Parts) -> Result<Arc<dyn Connector>, BuildError>
 /// One line a kind.
 const REGISTRY: &[(&str, Maker)] = &[
     (directory::KIND, directory::build),
+    (ldap::KIND, ldap::build),
     (postgres::KIND, build_postgres),
+    (scim_group::KIND, scim_group::build),
     (ssh::KIND, ssh::build),
     (token::KIND, token::build),
+    (vault::KIND, vault::build),
 ];
 
 fn build_postgres(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {

@@ -138,6 +138,23 @@ pub struct Recipe {
     pub data: serde_json::Value,
 }
 
+/// Access that several grants may open at once, and that the target keeps only once: a membership. Connectors put it
+/// into a recipe's data as `shared`; the ledger indexes its key, so that grants on it can be counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Its natural key at the target, the same for all grants on it.
+    pub key: String,
+    /// Did it exist before any grant on it? Then it is somebody else's, and is never taken away.
+    pub was_there: bool,
+}
+
+impl Recipe {
+    /// What the grant shares with others, if its connector says so.
+    pub fn shared(&self) -> Option<Shared> {
+        Shared::deserialize(self.data.get("shared")?).ok()
+    }
+}
+
 /// What a connector is to open: made durable before the target is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {

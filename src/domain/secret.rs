@@ -1,5 +1,7 @@
 //! Secrets: a type that cannot be printed, cloned or serialised by accident.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
 /// A secret text. No `Debug`, `Clone`, `Display` or `Serialize`; wiped from memory when dropped.
@@ -22,7 +24,7 @@ pub struct Minted {
     /// Public fields of the credential: user name, host, key id.
     pub public: serde_json::Map<String, serde_json::Value>,
     /// Secret fields by name: `password`, `token`, `private_key`.
-    pub secrets: Vec<(&'static str, Secret)>,
+    pub secrets: Vec<(Cow<'static, str>, Secret)>,
     /// When this copy stops working by itself.
     pub expires_at: super::time::Timestamp,
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod connector;
 pub mod directory;
 pub mod entropy;
+pub mod holdings;
 pub mod notifier;
 pub mod revocations;
 pub mod roster;

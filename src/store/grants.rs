@@ -221,8 +221,8 @@ impl Tx {
     pub async fn insert_grant(&mut self, g: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
         const SQL: &str = "INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, \
                            not_after, parameters, recipe, attempts, claims, max_claims, due_at, epoch, \
-                           correlation_id, created_at) \
-                           SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16 \
+                           correlation_id, created_at, shared_key) \
+                           SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16, $18 \
                            WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
                            (kind = 'identity' AND (value = $3 OR value = $17 \
                            OR value = (SELECT owner_id FROM identities WHERE id = $3))) \
@@ -246,7 +246,8 @@ impl Tx {
                     .bind(g.epoch)
                     .bind(g.correlation.to_string())
                     .bind(g.created_at.micros())
-                    .bind(requester.to_string()),
+                    .bind(requester.to_string())
+                    .bind(g.recipe.as_ref().and_then(Recipe::shared).map(|shared| shared.key)),
             )
             .await?;
         Ok(written == 1)
@@ -263,14 +264,15 @@ impl Tx {
     ) -> Result<(), StoreError> {
         self.execute_one(
             query(
-                "UPDATE grants SET state = 'activating', recipe = $1, not_after = $2, due_at = $3 \
+                "UPDATE grants SET state = 'activating', recipe = $1, not_after = $2, due_at = $3, shared_key = $6 \
                  WHERE id = $4 AND epoch = $5 AND state = 'scheduled' AND end_reason IS NULL",
             )
             .bind(to_json(recipe))
             .bind(not_after.micros())
             .bind(lease_until.micros())
             .bind(id.to_string())
-            .bind(epoch),
+            .bind(epoch)
+            .bind(recipe.shared().map(|shared| shared.key)),
         )
         .await
     }

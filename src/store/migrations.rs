@@ -7,22 +7,26 @@ use sqlx::{
 
 use super::Backend;
 
-macro_rules! migrations {
-    ($directory:literal: $($version:literal $name:literal $file:literal),+ $(,)?) => {
-        vec![$(Migration::new(
+macro_rules! step {
+    ($directory:literal, $version:literal, $title:literal, $file:literal) => {
+        Migration::new(
             $version,
-            $name.into(),
+            $title.into(),
             MigrationType::Simple,
-            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/", $file))),
+            SqlStr::from_static(include_str!(concat!("../../migrations/", $directory, "/", $file, ".sql"))),
             false,
-        )),+]
-    };
-    ($directory:literal) => {
-        migrations!($directory:
-            1 "ledger" "0001_ledger.sql",
-            2 "directory" "0002_directory.sql",
-            6 "sync" "0006_sync.sql",
         )
+    };
+}
+
+macro_rules! migrations {
+    ($directory:literal) => {
+        vec![
+            step!($directory, 1, "ledger", "0001_ledger"),
+            step!($directory, 2, "directory", "0002_directory"),
+            step!($directory, 6, "sync", "0006_sync"),
+            step!($directory, 8, "shared access", "0008_shared_access"),
+        ]
     };
 }
 

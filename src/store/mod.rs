@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod grants;
 mod groups;
+mod holdings;
 mod identities;
 mod leases;
 mod locks;

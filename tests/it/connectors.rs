@@ -73,6 +73,7 @@ impl World {
             signer: Arc::new(signer),
             directory: Arc::clone(&self.directory) as _,
             revocations: Arc::clone(&self.ledger) as _,
+            holdings: Arc::clone(&self.ledger) as _,
             keys: Arc::new(KeyFiles::new(&keys, entropy)),
             data_dir: self.home.path().to_owned(),
             observing: false,

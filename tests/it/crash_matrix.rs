@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 
 use crate::{
-    connectors_postgres::World as Target,
+    connectors_ldap::{self, World as Ldap},
+    connectors_postgres::World as Postgres,
+    connectors_vault::World as Vault,
     crash_child::{Child, Home, Start},
-    servers::postgres::shared,
+    servers::{openbao, postgres::shared},
     world::Db,
 };
 
@@ -34,9 +36,11 @@ enum Kind {
     Ssh,
     Directory,
     Postgres,
+    Vault,
+    Ldap,
 }
 
-const KINDS: [Kind; 4] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres];
+const KINDS: [Kind; 6] = [Kind::Token, Kind::Ssh, Kind::Directory, Kind::Postgres, Kind::Vault, Kind::Ldap];
 
 /// Reached by every connector. The first time that a point of opening is reached is the bystander's.
 const POINTS: [&str; 20] = [
@@ -72,16 +76,38 @@ const POSTGRES_POINTS: [&str; 7] = [
     "postgres.revoke.cleaned",
     "postgres.revoke.dropped",
 ];
+const VAULT_POINTS: [&str; 7] = [
+    "vault.activate.called@2",
+    "vault.activate.called@3",
+    "vault.mint.token@2",
+    "vault.mint.read@2",
+    "vault.revoke.tokens",
+    "vault.revoke.role",
+    "vault.revoke.leases",
+];
+const LDAP_POINTS: [&str; 4] = ["ldap.take.called@2", "ldap.take.called@3", "ldap.leave.called", "ldap.leave.called@2"];
+
+/// A target that is no part of the broker.
+enum Far {
+    Postgres(Postgres<'static>),
+    Vault(Vault<'static>),
+    Ldap(Ldap),
+}
 
 impl Kind {
     fn points(self) -> impl Iterator<Item = &'static str> {
         let claims: &[&str] = if self.mints() { &CLAIM_POINTS } else { &[] };
-        let own: &[&str] = if self == Self::Postgres { &POSTGRES_POINTS } else { &[] };
+        let own: &[&str] = match self {
+            Self::Postgres => &POSTGRES_POINTS,
+            Self::Vault => &VAULT_POINTS,
+            Self::Ldap => &LDAP_POINTS,
+            Self::Token | Self::Ssh | Self::Directory => &[],
+        };
         POINTS.iter().chain(claims).chain(own).copied()
     }
 
     const fn mints(self) -> bool {
-        !matches!(self, Self::Directory)
+        !matches!(self, Self::Directory | Self::Ldap)
     }
 
     const fn target(self) -> &'static str {
@@ -90,6 +116,8 @@ impl Kind {
             Self::Ssh => "dev-ssh",
             Self::Directory => "dev-directory",
             Self::Postgres => "prod-db",
+            Self::Vault => "prod-vault",
+            Self::Ldap => "corp-ldap",
         }
     }
 
@@ -100,6 +128,8 @@ impl Kind {
             Self::Ssh => ("ssh:web-login", "ssh:deploy"),
             Self::Directory => ("directory:readers", "directory:oncall"),
             Self::Postgres => ("db:orders", "db:orders-admin"),
+            Self::Vault => ("vault:orders", "vault:orders-admin"),
+            Self::Ldap => ("ldap:ops", "ldap:odd"),
         }
     }
 }
@@ -122,7 +152,7 @@ struct Seen {
 struct Case {
     kind: Kind,
     home: Home,
-    target: Option<Target<'static>>,
+    far: Option<Far>,
     mark: String,
 }
 
@@ -135,25 +165,24 @@ impl Case {
         }
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let mark = format!("{point}-{db:?}").to_lowercase().chars().map(plain).collect::<String>();
-        let (mut target, mut entitlements) = (None, String::new());
-        if kind == Kind::Postgres {
-            let world = Target::new(shared()).await;
-            let settings = world.settings(&json!({"mark": mark, "pool_size": 3}));
-            targets
-                .push(json!({"id": "prod-db", "kind": "postgres", "timeout_seconds": TIMEOUT, "settings": settings}));
-            for (id, sensitivity) in [("db:orders", 1), ("db:orders-admin", 2)] {
-                let _ = write!(
-                    entitlements,
-                    "\n[[entitlement]]\nid = \"{id}\"\ntarget = \"prod-db\"\ntitle = \"Orders\"\n\
-                     parameters = {{ roles = [\"{}\"] }}\ndefault_ttl = \"1h\"\nmax_ttl = \"4h\"\n\
-                     sensitivity = {sensitivity}\napprovers = [\"approvers\"]\n",
-                    world.name("app")
-                );
+        let mut entitlements = String::new();
+        let far = Far::new(kind).await;
+        if let Some(far) = &far {
+            let (name, settings, parameters) = far.described(&mark);
+            let id = kind.target();
+            targets.push(json!({"id": id, "kind": name, "timeout_seconds": TIMEOUT, "settings": settings}));
+            let (everyday, elevated) = kind.entitlements();
+            for ((entitlement, sensitivity), parameters) in [(everyday, 1), (elevated, 2)].into_iter().zip(parameters) {
+                let line = json!({"entitlement": [{
+                    "id": entitlement, "target": id, "title": "Orders", "parameters": parameters, "default_ttl": "1h",
+                    "max_ttl": "4h", "sensitivity": sensitivity, "approvers": ["approvers"],
+                    "allow_no_backstop": kind == Kind::Ldap,
+                }]});
+                let _ = write!(entitlements, "\n{}", toml::to_string(&line).unwrap());
             }
-            target = Some(world);
         }
         let config = json!({"limits": {"lease_slack_seconds": 0}, "target": targets});
-        Self { kind, home: Home::new(db, &config, &entitlements).await, target, mark }
+        Self { kind, home: Home::new(db, &config, &entitlements).await, far, mark }
     }
 
     async fn claim(&self, child: &Child, grant: &str, seen: &mut Seen) -> anyhow::Result<()> {
@@ -322,6 +351,22 @@ impl Case {
                 let expected = expected.iter().map(role).collect::<Vec<_>>().join(",");
                 ensure!(found == expected, "roles {found}, live {expected}");
             }
+            Kind::Vault | Kind::Ldap => match &self.far {
+                Some(Far::Vault(world)) => {
+                    let found = world.grants().await;
+                    let role = |id: &String| id.replace("grt_", "tg-").to_lowercase();
+                    ensure!(found == expected.iter().map(role).collect(), "token roles {found:?}, live {expected:?}");
+                    // A claim that was torn may have left none; more than one for a live grant there never is.
+                    let claimed = live.values().filter(|claims| **claims > 0).count();
+                    let logins = world.logins().await;
+                    ensure!(logins as usize <= claimed, "{logins} logins at the far system, {claimed} claimed");
+                }
+                Some(Far::Ldap(world)) => {
+                    let found = world.consistent_grants().await?;
+                    ensure!(found == expected, "memberships {found:?}, live {expected:?}");
+                }
+                _ => ensure!(false, "no target"),
+            },
         }
         Ok(())
     }
@@ -329,10 +374,14 @@ impl Case {
     /// Does a copy still open anything?
     async fn works(&self, child: &Child, held: &Held) -> anyhow::Result<bool> {
         let field = |name: &str| held.credential[name].as_str().with_context(|| format!("no {name}"));
-        match (self.kind, &self.target) {
+        match (self.kind, &self.far) {
             (Kind::Token, _) => child.introspect(field("token")?).await,
-            (Kind::Postgres, Some(target)) => {
+            (_, Some(Far::Postgres(target))) => {
                 let options = shared().options(field("username")?, field("password")?, &target.database);
+                Ok(options.connect().await.is_ok())
+            }
+            (_, Some(Far::Vault(_))) => {
+                let options = shared().options(field("username")?, field("password")?, "postgres");
                 Ok(options.connect().await.is_ok())
             }
             (Kind::Ssh, _) => {
@@ -349,6 +398,33 @@ impl Case {
                 Ok(!krl.serials.contains(certificate.serial()))
             }
             _ => Ok(false),
+        }
+    }
+}
+
+impl Far {
+    async fn new(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Token | Kind::Ssh | Kind::Directory => None,
+            Kind::Postgres => Some(Self::Postgres(Postgres::new(shared()).await)),
+            Kind::Vault => Some(Self::Vault(Vault::new(openbao::shared().await, shared()).await)),
+            Kind::Ldap => Some(Self::Ldap(Ldap::new())),
+        }
+    }
+
+    /// Kind of connector, settings of the target, parameters of the two entitlements.
+    fn described(&self, mark: &str) -> (&'static str, Value, [Value; 2]) {
+        let twice = |parameters: Value| [parameters.clone(), parameters];
+        match self {
+            Self::Postgres(world) => {
+                let settings = world.settings(&json!({"mark": mark, "pool_size": 3}));
+                ("postgres", Value::Object(settings), twice(json!({"roles": [world.name("app")]})))
+            }
+            Self::Vault(world) => ("vault", world.settings(), twice(world.parameters())),
+            Self::Ldap(world) => {
+                let settings = world.settings(&json!({"connections": 2}));
+                ("ldap", settings, [json!({"group": connectors_ldap::OPS}), json!({"group": connectors_ldap::ODD})])
+            }
         }
     }
 }

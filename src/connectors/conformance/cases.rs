@@ -46,14 +46,16 @@ async fn intend(h: &dyn Harness, c: &dyn Connector, lasting: std::time::Duration
     let wish = h.wish(h.grant());
     let recipe = c.prepare(&wish).await.map_err(|e| format!("prepare: {e}"))?;
     ensure(recipe.grant == wish.grant, || "prepare made a recipe for another grant".into())?;
-    Ok(Intent {
+    let intent = Intent {
         recipe,
         holder: wish.holder,
         holder_name: wish.holder_name,
         entitlement: wish.entitlement,
         parameters: wish.parameters,
         not_after: h.now().plus_std(lasting),
-    })
+    };
+    h.ledger().intend(h.target(), &intent);
+    Ok(intent)
 }
 
 /// A credential, as the broker claims it; `None` where the target mints none.
@@ -244,6 +246,7 @@ pub async fn an_extension_moves_the_end(h: &dyn Harness) -> Case {
     let mut held = open(h, c.as_ref(), h.short()).await?;
     let first_end = held.intent.not_after;
     held.intent.not_after = h.now().plus_std(h.long());
+    h.ledger().intend(h.target(), &held.intent);
     c.activate(&held.intent).await.map_err(|e| format!("activate with a later end: {e}"))?;
     h.pass_until(first_end.plus_std(h.slack())).await;
     held.minted = claim(h, c.as_ref(), &held.intent).await?;
@@ -282,13 +285,16 @@ pub async fn a_foreign_object_is_left_alone(h: &dyn Harness) -> Case {
     let c = h.connector().await?;
     let intent = intend(h, c.as_ref(), h.long()).await?;
     let object = intent.recipe.object.clone();
-    if !h.plant_foreign(&object).await? {
+    let planted = h.plant_foreign(&object).await?;
+    if !planted {
+        h.ledger().end(intent.recipe.grant);
         return Ok(());
     }
     let activated = c.activate(&intent).await;
     ensure(matches!(activated, Err(Fault::Foreign(_))), || {
         format!("activation over a foreign object said {activated:?}, not foreign")
     })?;
+    h.ledger().end(intent.recipe.grant);
     let revoked = c.revoke(&intent.recipe).await;
     ensure(h.foreign_intact(&object).await?, || format!("revoke ({revoked:?}) touched an object that is not ours"))?;
     let _ = c.verify(&intent.recipe).await;

@@ -274,7 +274,7 @@ pub(super) async fn mint(
     revoke::wait_until_cut(client, facts.oid, &rows).await?;
     Ok(Minted {
         public: public(&plan, settings, parameters),
-        secrets: vec![("password", password)],
+        secrets: vec![("password".into(), password)],
         expires_at: intent.not_after,
     })
 }

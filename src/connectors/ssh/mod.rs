@@ -212,7 +212,7 @@ impl Connector for Ssh {
         if let Some(host) = &self.settings.host {
             public.insert("host".into(), json!(host));
         }
-        Ok(Minted { public, secrets: vec![("private_key", issued.private_key)], expires_at: before })
+        Ok(Minted { public, secrets: vec![("private_key".into(), issued.private_key)], expires_at: before })
     }
 
     async fn revoke(&self, _recipe: &Recipe) -> Result<(), Fault> {

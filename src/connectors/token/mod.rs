@@ -200,7 +200,7 @@ impl Connector for Token {
         public.insert("scope".into(), json!(wanted.scope()));
         public.insert("jti".into(), json!(jti));
         public.insert("issuer".into(), json!(self.signer.issuer()));
-        Ok(Minted { public, secrets: vec![("token", token)], expires_at })
+        Ok(Minted { public, secrets: vec![("token".into(), token)], expires_at })
     }
 
     async fn revoke(&self, recipe: &Recipe) -> Result<(), Fault> {

@@ -1,6 +1,10 @@
 //! Real servers for the tests, started by the tests on free loopback ports and gone when the tests are.
 
+pub mod lying;
+pub mod openbao;
 pub mod postgres;
 pub mod scim;
+pub mod slapd;
 #[cfg(feature = "failpoints")]
 pub mod sshd;
+pub mod watched;

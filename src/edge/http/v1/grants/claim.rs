@@ -103,7 +103,11 @@ mod tests {
             grant: GrantId::new(ulid::Ulid::from_parts(1, 2)),
             claim: Claim { serial: 42, number: 2, at },
             kind: "postgres".into(),
-            minted: Minted { public, secrets: vec![("password", Secret::new("hunter2".into()))], expires_at: at },
+            minted: Minted {
+                public,
+                secrets: vec![("password".into(), Secret::new("hunter2".into()))],
+                expires_at: at,
+            },
         });
         assert_eq!(
             serde_json::to_value(&once).unwrap(),

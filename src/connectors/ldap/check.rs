@@ -1,0 +1,143 @@
+//! Is the server there, and are the broker's rights enough? Changes nothing: whether it may change a group is found out
+//! by taking away what is not there.
+
+use std::collections::BTreeSet;
+
+use ldap3::SearchEntry;
+
+use super::{
+    client::{Change, Client, Failure, code},
+    config::{Settings, Style},
+    group::LINK_TTL,
+};
+use crate::ports::connector::{Fault, Finding};
+
+/// Look at everything that a grant will need. `groups` are those of the catalog.
+pub(super) async fn check(client: &Client, settings: &Settings, groups: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(fault) = look(client, settings, groups, &mut findings).await {
+        let name = if findings.is_empty() { "reachable" } else { "can be looked at" };
+        let fix = "check `url`, `start_tls`, `tls_root_cert`, `bind_dn` and `password_file` of the target, and that the \
+                   server runs";
+        findings.push(bad(name, fault.to_string(), fix.into()));
+    }
+    findings
+}
+
+fn good(name: &str, detail: String) -> Finding {
+    Finding { name: name.into(), ok: true, detail, fix: None }
+}
+
+fn bad(name: &str, detail: String, fix: String) -> Finding {
+    Finding { name: name.into(), ok: false, detail, fix: Some(fix) }
+}
+
+fn values<'e>(entry: &'e SearchEntry, attribute: &str) -> Vec<&'e str> {
+    let of = entry.attrs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(attribute));
+    of.flat_map(|(_, values)| values.iter().map(String::as_str)).collect()
+}
+
+async fn look(
+    client: &Client,
+    settings: &Settings,
+    groups: &BTreeSet<String>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Fault> {
+    let wanted = ["supportedControl", "vendorName", "vendorVersion"];
+    let root = client.entry("", "(objectClass=*)", &wanted, None).await?;
+    let Some(root) = root else { return Err(Fault::Unavailable("the server does not describe itself".into())) };
+    findings.push(good("reachable", format!("{} as {}", settings.url, settings.bind_dn)));
+    let knows = values(&root, "supportedControl").contains(&LINK_TTL);
+    findings.push(match (settings.time_limited, knows) {
+        (true, true) => good("memberships end by themselves", "the server knows time-limited membership".into()),
+        (true, false) => bad(
+            "memberships end by themselves",
+            "the server does not know time-limited membership".into(),
+            "Enable-ADOptionalFeature 'Privileged Access Management Feature' -Scope ForestOrConfigurationSet  -- cannot \
+             be undone; or set `time_limited = false`, and `allow_no_backstop = true` in the entitlements"
+                .into(),
+        ),
+        (false, true) => good(
+            "memberships end by themselves",
+            "no, but the server knows time-limited membership: set `time_limited = true`".into(),
+        ),
+        (false, false) => {
+            good("memberships end by themselves", "no: with the broker dead, they last until it is back".into())
+        }
+    });
+    if settings.style == Style::ActiveDirectory && settings.mark_attribute().is_none() && !settings.time_limited {
+        findings.push(good("our memberships can be listed", "no: there is no `mark_attribute`".into()));
+    }
+    for base in [&settings.user_base, &settings.group_base] {
+        findings.push(match client.entry(base, "(objectClass=*)", &["1.1"], None).await {
+            Ok(Some(_)) => good(&format!("may read {base}"), "it is there".into()),
+            Ok(None) => bad(
+                &format!("may read {base}"),
+                "it cannot be read".into(),
+                format!("let {} read it", settings.bind_dn),
+            ),
+            Err(e) if e.code == 0 => return Err(e.fault),
+            Err(e) => {
+                bad(&format!("may read {base}"), e.fault.to_string(), format!("let {} read it", settings.bind_dn))
+            }
+        });
+    }
+    for group in groups {
+        look_at_group(client, settings, group, findings).await?;
+    }
+    Ok(())
+}
+
+async fn look_at_group(
+    client: &Client,
+    settings: &Settings,
+    group: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Fault> {
+    let title = format!("group {group}");
+    let entry = match client.entry(group, "(objectClass=*)", &["objectClass"], None).await {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return Err(Fault::Unavailable(format!("{group} cannot be read"))),
+        Err(e) if e.code == 0 => return Err(e.fault),
+        Err(e) => {
+            findings.push(bad(
+                &title,
+                e.fault.to_string(),
+                "make the group, or correct its name in the catalog".into(),
+            ));
+            return Ok(());
+        }
+    };
+    let classes = values(&entry, "objectClass");
+    let strict =
+        ["groupOfNames", "groupOfUniqueNames"].iter().any(|c| classes.iter().any(|o| o.eq_ignore_ascii_case(c)));
+    findings.push(if strict && settings.placeholder.is_none() {
+        bad(
+            &title,
+            format!("{} wants a member at all times, and the last one out could not leave", classes.join(", ")),
+            "set `placeholder = \"cn=nobody,…\"` in the target's settings".into(),
+        )
+    } else {
+        good(&title, classes.join(", "))
+    });
+    let nobody = format!("cn=tidegate-check,{}", settings.group_base);
+    for attribute in [Some(settings.member_attribute.as_str()), settings.mark_attribute()].into_iter().flatten() {
+        let title = format!("may change {attribute} of {group}");
+        findings.push(match client.modify(group, &[Change::Delete(attribute, &nobody)]).await {
+            // It was looked for, and is not there.
+            Ok(()) | Err(Failure { code: code::NO_SUCH_ATTRIBUTE | code::UNWILLING | code::NO_SUCH_OBJECT, .. }) => {
+                good(&title, "a change was let through".into())
+            }
+            Err(e) if e.code == 0 => return Err(e.fault),
+            Err(e) => bad(
+                &title,
+                e.fault.to_string(),
+                format!(
+                    "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
+                    settings.bind_dn
+                ),
+            ),
+        });
+    }
+    Ok(())
+}
