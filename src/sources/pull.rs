@@ -46,24 +46,27 @@ impl Pull {
 impl Roster for Pull {
     async fn open(&self) -> Result<Box<dyn Reading>, Fault> {
         let (client, mapping) = (Arc::clone(&self.client), Arc::clone(&self.mapping));
-        Ok(Box::new(Pages { client, mapping, next: Some(None), number: 0 }))
+        Ok(Box::new(Pages { client, mapping, next: None, ended: false, number: 0 }))
     }
 }
 
 struct Pages {
     client: Arc<ScimClient>,
     mapping: Arc<BTreeMap<String, String>>,
-    /// `None` at the end.
-    next: Option<Option<String>>,
+    next: Option<String>,
+    ended: bool,
     number: u64,
 }
 
 #[async_trait]
 impl Reading for Pages {
     async fn next(&mut self) -> Result<Vec<Line>, Fault> {
-        let Some(after) = self.next.take() else { return Ok(Vec::new()) };
-        let page = self.client.page("Users", after.as_deref()).await?;
-        self.next = page.next.map(Some);
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        let page = self.client.page("Users", self.next.as_deref()).await?;
+        self.ended = page.next.is_none();
+        self.next = page.next;
         let mut lines = Vec::with_capacity(page.resources.len());
         for user in &page.resources {
             self.number += 1;

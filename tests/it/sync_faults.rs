@@ -204,7 +204,7 @@ async fn unchanged_accounts_are_read_once_and_nothing_is_written(db: Db) {
     let mut config = config(&liar);
     config.scope = serde_json::from_value(json!({"attributes": {"crowd": ["yes"]}})).unwrap();
     config.mapping = serde_json::from_value(json!({"userName": "name"})).unwrap();
-    config.settings["page_size"] = json!(1000);
+    config.settings.insert("page_size".to_owned(), json!(1000));
     plan.applications.push(config);
     let fed = Fed::build(plan).await;
     let n = accounts();

@@ -186,7 +186,7 @@ impl Connector for ScimGroup {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        let features = self.within(self.client.features()).await;
+        let features = self.within(self.client.ask_features()).await;
         let ok = features.is_ok();
         let detail = match &features {
             Ok(features) => format!("patch: {:?}, filter: {:?}", features.patch, features.filter),
