@@ -90,6 +90,8 @@ async fn what_does_not_exist_is_404_even_for_administrators() {
             json!({"reason": "because of the test"})
         } else if template.ends_with("/deny") {
             json!({"comment": "no"})
+        } else if template.ends_with("/done") {
+            json!({"evidence": "because of the test"})
         } else {
             json!({})
         };
