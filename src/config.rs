@@ -9,7 +9,10 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    domain::{account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, secret::Secret, time::Ttl},
+    domain::{
+        account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, roster::SourceConfig, secret::Secret,
+        time::Ttl,
+    },
     oidc,
     ports::identity_provider::IdentityProvider,
 };
@@ -43,6 +46,9 @@ pub struct Config {
     /// Applications that accounts are kept aligned in.
     #[serde(default, rename = "application")]
     pub applications: Vec<ApplicationConfig>,
+    /// Sources of truth that are read.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<SourceConfig>,
     /// Where notifications go.
     #[serde(default, rename = "notifier")]
     pub notifiers: Vec<NotifierConfig>,
@@ -246,7 +252,9 @@ impl Config {
             }
         }
         let settings = config.targets.iter_mut().map(|t| &mut t.settings);
-        for settings in settings.chain(config.applications.iter_mut().map(|a| &mut a.settings)) {
+        let settings = settings.chain(config.applications.iter_mut().map(|a| &mut a.settings));
+        let settings = settings.chain(config.sources.iter_mut().map(|s| &mut s.settings));
+        for settings in settings {
             place_files(settings, base);
         }
         Ok(config)

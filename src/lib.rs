@@ -22,6 +22,7 @@ pub mod outbound;
 pub mod policy;
 pub mod ports;
 pub mod scim_client;
+pub mod sources;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

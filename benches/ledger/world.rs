@@ -43,6 +43,7 @@ pub async fn compose_at(home: &Path, database: Option<&str>) -> Composed {
         policies: Policies::Seed,
         targets: seed_targets(),
         applications: Vec::new(),
+        sources: Vec::new(),
         notifiers: Vec::new(),
         issuer: "http://127.0.0.1:8420".to_owned(),
         settings: Settings { max_live_grants: None, ..Settings::default() },

@@ -13,12 +13,12 @@ use anyhow::Context;
 use super::custody::Custody;
 use crate::{
     applications,
-    broker::{ApplicationParts, Broker, CheckpointSigner, Parts, Settings},
+    broker::{ApplicationParts, Broker, CheckpointSigner, Parts, Settings, SourceParts},
     config::NotifierConfig,
     connectors,
     domain::{
         account::ApplicationConfig, capability::Description, catalog::TargetConfig, checkpoint::VerifierKey,
-        secret::Secret, time::Ttl,
+        roster::SourceConfig, secret::Secret, time::Ttl,
     },
     keys::{FileSigner, KeyFiles, checkpoint_key},
     notify::{
@@ -59,6 +59,8 @@ pub struct Setup {
     pub targets: Vec<TargetConfig>,
     /// Applications that accounts are kept aligned in.
     pub applications: Vec<ApplicationConfig>,
+    /// Sources of truth that are read.
+    pub sources: Vec<SourceConfig>,
     /// Notifiers.
     pub notifiers: Vec<NotifierConfig>,
     /// `iss` of our tokens; also names the audit log.
@@ -179,6 +181,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         targets.push((config, connector));
     }
     let applications = applications_of(setup.applications, &targets, &setup.clock)?;
+    let sources = sources_of(setup.sources, &applications, &setup.clock)?;
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
     let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
@@ -189,6 +192,7 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         policy: Arc::new(policy),
         targets,
         applications,
+        sources,
         clock: setup.clock,
         entropy: setup.entropy,
         signer: Arc::clone(&signer) as _,
@@ -214,6 +218,7 @@ fn applications_of(
             "there are two applications of the name `{}`; rename one",
             config.id
         );
+        scheduled(&config.id, config.schedule.as_deref())?;
         let speaks = applications::build(&config, clock)?;
         let base = |settings: &serde_json::Map<String, serde_json::Value>| {
             settings.get("url").and_then(|u| u.as_str()).map(|u| u.trim_end_matches('/').to_owned())
@@ -224,6 +229,32 @@ fn applications_of(
         parts.push(ApplicationParts { config, speaks, lends });
     }
     Ok(parts)
+}
+
+/// What reads each source. Applications and sources are called by name alike, so the names must differ.
+fn sources_of(
+    configs: Vec<SourceConfig>,
+    applications: &[ApplicationParts],
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<SourceParts>> {
+    let mut parts: Vec<SourceParts> = Vec::with_capacity(configs.len());
+    for config in configs {
+        let taken =
+            parts.iter().any(|s| s.config.id == config.id) || applications.iter().any(|a| a.config.id == config.id);
+        anyhow::ensure!(!taken, "there are two applications or sources of the name `{}`; rename one", config.id);
+        scheduled(&config.id, config.schedule.as_deref())?;
+        let roster = crate::sources::build(&config, clock)?;
+        parts.push(SourceParts { config, roster });
+    }
+    Ok(parts)
+}
+
+fn scheduled(name: &str, schedule: Option<&str>) -> anyhow::Result<()> {
+    anyhow::ensure!(name != "tasks", "`tasks` is no name for an application or source: it is taken");
+    if let Some(schedule) = schedule {
+        schedule.parse::<crate::worker::Schedule>().with_context(|| format!("schedule of `{name}`"))?;
+    }
+    Ok(())
 }
 
 fn random_tag(broker: &Broker) -> anyhow::Result<[u8; 4]> {

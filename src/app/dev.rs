@@ -147,7 +147,7 @@ fn portal(listener: &TcpListener) -> anyhow::Result<Portal> {
 
 fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Setup> {
     let mut targets = seed_targets();
-    let mut applications = Vec::new();
+    let (mut applications, mut sources) = (Vec::new(), Vec::new());
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut settings = Settings { max_live_grants: None, ..Settings::default() };
@@ -157,6 +157,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         settings = serve::lifecycle_settings(&config, settings);
         targets.extend(config.targets);
         applications = config.applications;
+        sources = config.sources;
         if config.policies.exists() {
             policies = Policies::Directory(config.policies);
         }
@@ -176,6 +177,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         policies,
         targets,
         applications,
+        sources,
         notifiers,
         issuer: url.to_owned(),
         settings,

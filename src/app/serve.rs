@@ -43,6 +43,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         policies: Policies::Directory(config.policies.clone()),
         targets: config.targets.clone(),
         applications: config.applications.clone(),
+        sources: config.sources.clone(),
         notifiers: config.notifiers.clone(),
         issuer: issuer.trim_end_matches('/').to_owned(),
         settings: Settings {

@@ -42,7 +42,7 @@ impl ScimApplication {
 #[async_trait]
 impl Application for ScimApplication {
     async fn check(&self) -> Vec<Finding> {
-        let (ok, detail) = match self.client.features().await {
+        let (ok, detail) = match self.client.ask_features().await {
             Ok(features) => (true, format!("patch: {:?}, filter: {:?}", features.patch, features.filter)),
             Err(fault) => (false, fault.to_string()),
         };

@@ -68,7 +68,7 @@ pub use session::{Arrival, NewSession, Visit};
 pub use sign_in::{DeviceSignIn, NoToken, SignInRequest};
 pub use source::SourceCtx;
 pub use source_token::NewSourceToken;
-pub use sync::{ApplicationParts, Work};
+pub use sync::{ApplicationParts, SourceParts, Work, view as sync_view};
 pub use token::NewToken;
 
 use crate::{
@@ -182,6 +182,8 @@ pub struct Parts {
     pub targets: Vec<(TargetConfig, Arc<dyn Connector>)>,
     /// Applications that accounts are kept aligned in.
     pub applications: Vec<ApplicationParts>,
+    /// Sources of truth that are read.
+    pub sources: Vec<SourceParts>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -209,6 +211,7 @@ pub struct Broker {
     policy: Arc<PolicyEngine>,
     targets: BTreeMap<TargetId, Arc<Target>>,
     pub(crate) downstreams: sync::Downstreams,
+    pub(crate) upstreams: BTreeMap<Arc<str>, Arc<sync::Upstream>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     signer: Arc<dyn Signer>,
@@ -251,8 +254,14 @@ impl Broker {
             .into_iter()
             .map(|a| (Arc::clone(&a.config.id), Arc::new(sync::Downstream::new(a, &parts.clock))))
             .collect();
+        let upstreams = parts
+            .sources
+            .into_iter()
+            .map(|s| (Arc::clone(&s.config.id), Arc::new(sync::Upstream { config: s.config, roster: s.roster })))
+            .collect();
         Arc::new(Self {
             downstreams,
+            upstreams,
             store: parts.store,
             policy: parts.policy,
             targets,

@@ -34,6 +34,7 @@ mod scim;
 mod search;
 pub mod server;
 mod show;
+mod sync;
 mod targets;
 mod text;
 mod token;
@@ -105,6 +106,7 @@ enum ClientCommand {
     Review(review::ReviewArgs),
     Targets(targets::TargetsArgs),
     Scim(scim::ScimArgs),
+    Sync(sync::SyncArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
     /// Check everything between this machine and a working call
@@ -194,6 +196,7 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Review(args) => review::run(args, cx).await,
         ClientCommand::Targets(args) => targets::run(args, cx).await,
         ClientCommand::Scim(args) => scim::run(args, cx).await,
+        ClientCommand::Sync(args) => sync::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,
         ClientCommand::Doctor => doctor::run(cx).await,

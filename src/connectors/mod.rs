@@ -12,6 +12,7 @@ pub mod directory;
 pub mod ldap;
 pub mod membership;
 pub mod postgres;
+pub mod scim_group;
 pub mod sheet;
 pub mod ssh;
 pub mod token;
@@ -110,6 +111,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: directory::KIND, make: directory::build, sheet: include_str!("directory/sheet.md") },
     Kind { name: ldap::KIND, make: ldap::build, sheet: include_str!("ldap/sheet.md") },
     Kind { name: postgres::KIND, make: build_postgres, sheet: include_str!("postgres/sheet.md") },
+    Kind { name: scim_group::KIND, make: scim_group::build, sheet: include_str!("scim_group/sheet.md") },
     Kind { name: ssh::KIND, make: ssh::build, sheet: include_str!("ssh/sheet.md") },
     Kind { name: token::KIND, make: token::build, sheet: include_str!("token/sheet.md") },
     Kind { name: vault::KIND, make: vault::build, sheet: include_str!("vault/sheet.md") },

@@ -73,7 +73,7 @@ impl ApplicationConfig {
         let mut attributes = BTreeMap::new();
         let mut user_name = identity.name.clone();
         for (path, fact) in &self.mapping.0 {
-            let value = self.mapping.value(fact, subject);
+            let value = Mapping::value(fact, subject);
             if path == "userName" {
                 user_name = value.unwrap_or(user_name);
             } else {
@@ -138,7 +138,7 @@ impl Default for Mapping {
 }
 
 impl Mapping {
-    fn value(&self, fact: &str, subject: &Subject) -> Option<String> {
+    fn value(fact: &str, subject: &Subject) -> Option<String> {
         let identity = &subject.identity;
         let value = match fact {
             "name" => Some(identity.name.clone()),

@@ -16,6 +16,7 @@ pub mod jit;
 pub mod merkle;
 pub mod ocsf;
 pub mod request;
+pub mod roster;
 pub mod scim;
 pub mod secret;
 pub mod time;

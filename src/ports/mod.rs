@@ -9,4 +9,5 @@ pub mod holdings;
 pub mod identity_provider;
 pub mod notifier;
 pub mod revocations;
+pub mod roster;
 pub mod signer;

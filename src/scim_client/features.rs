@@ -42,18 +42,24 @@ impl Features {
 impl ScimClient {
     /// What the server can do: asked once. One that does not tell can do what the RFC says.
     pub async fn features(&self) -> Result<Features, Fault> {
-        let mut kept = self.features.lock().await;
-        if let Some(features) = *kept {
+        if let Some(features) = *self.features.lock().await {
             return Ok(features);
         }
-        let answer = self.call(Call::get(&["ServiceProviderConfig"], &[])).await?;
-        let features = match answer.status {
-            s if s.is_success() => Features::read(&answer.body),
-            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => Features::read(&Value::Null),
-            _ => return Err(answer.fault()),
-        };
-        *kept = Some(features);
+        let features = self.ask_features().await?;
+        *self.features.lock().await = Some(features);
         Ok(features)
+    }
+
+    /// The same, asked now: is the server there, and what does it say today?
+    pub async fn ask_features(&self) -> Result<Features, Fault> {
+        let answer = self.call(Call::get(&["ServiceProviderConfig"], &[])).await?;
+        match answer.status {
+            s if s.is_success() => Ok(Features::read(&answer.body)),
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => {
+                Ok(Features::read(&Value::Null))
+            }
+            _ => Err(answer.fault()),
+        }
     }
 
     /// It says that it can change resources in part, and cannot.

@@ -129,14 +129,14 @@ impl ScimClient {
             StatusCode::CONFLICT => Ok(Created::Taken),
             s if s.is_success() => {
                 let id = account(&answer.body, &[]).map(|a| a.remote_id);
-                Ok(Created::Made(id.or_else(|| self.id_in(answer.location.as_deref()?))))
+                Ok(Created::Made(id.or_else(|| Self::id_in(answer.location.as_deref()?))))
             }
             _ => Err(answer.fault()),
         }
     }
 
     /// The last part of a `Location` below our own base URL. It is never called.
-    fn id_in(&self, location: &str) -> Option<String> {
+    fn id_in(location: &str) -> Option<String> {
         let (_, id) = location.trim_end_matches('/').rsplit_once("/Users/")?;
         (!id.is_empty() && !id.contains('/')).then(|| id.to_owned())
     }

@@ -15,11 +15,12 @@ use crate::domain::{
     time::Timestamp,
 };
 
-macro_rules! columns {
+macro_rules! group_columns {
     () => {
         "id, name, source_id, external_id, version, created_at, updated_at"
     };
 }
+pub(super) use group_columns;
 
 pub(super) fn group(row: &AnyRow) -> Result<Group, StoreError> {
     let r = Reader::new("groups", row);
@@ -37,7 +38,7 @@ pub(super) fn group(row: &AnyRow) -> Result<Group, StoreError> {
 impl Store {
     /// The group of that name, in any case.
     pub async fn group(&self, name: &str) -> Result<Option<Group>, StoreError> {
-        let row = query(concat!("SELECT ", columns!(), " FROM groups WHERE name_key = $1"))
+        let row = query(concat!("SELECT ", group_columns!(), " FROM groups WHERE name_key = $1"))
             .bind(name.to_lowercase())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -46,7 +47,7 @@ impl Store {
 
     /// The group of that id.
     pub async fn group_by_id(&self, id: GroupId) -> Result<Option<Group>, StoreError> {
-        let row = query(concat!("SELECT ", columns!(), " FROM groups WHERE id = $1"))
+        let row = query(concat!("SELECT ", group_columns!(), " FROM groups WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -71,9 +72,15 @@ impl Tx {
         .await
     }
 
+    /// The group of that name in any case, as this change sees it.
+    pub async fn group_by_name(&mut self, name: &str) -> Result<Option<Group>, StoreError> {
+        let sql = query(concat!("SELECT ", group_columns!(), " FROM groups WHERE name_key = $1"));
+        self.read_optional(sql.bind(name.to_lowercase())).await?.as_ref().map(group).transpose()
+    }
+
     /// The group of that id, as this change sees it.
     pub async fn group_by_id(&mut self, id: GroupId) -> Result<Option<Group>, StoreError> {
-        let sql = query(concat!("SELECT ", columns!(), " FROM groups WHERE id = $1")).bind(id.to_string());
+        let sql = query(concat!("SELECT ", group_columns!(), " FROM groups WHERE id = $1")).bind(id.to_string());
         self.read_optional(sql).await?.as_ref().map(group).transpose()
     }
 

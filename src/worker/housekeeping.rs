@@ -125,7 +125,7 @@ impl Workers {
     }
 
     /// Wait for the next instant of a schedule; false when closing.
-    async fn until_due(&self, schedule: &super::Schedule) -> bool {
+    pub(super) async fn until_due(&self, schedule: &super::Schedule) -> bool {
         let next = schedule.after(self.broker.now());
         loop {
             let now = self.broker.now();

@@ -74,6 +74,10 @@ impl Workers {
         for application in workers.broker.application_ids() {
             loops.spawn(Arc::clone(&workers).align_application(application.to_string()));
         }
+        loops.spawn(Arc::clone(&workers).carry_out_runs());
+        for (name, schedule) in workers.broker.sync_schedules() {
+            loops.spawn(Arc::clone(&workers).sync_by_clock(name, schedule));
+        }
         loops.spawn(Arc::clone(&workers).deliver_messages());
         loops.spawn(Arc::clone(&workers).attend_identities());
         loops.spawn(Arc::clone(&workers).lapse_requests());
@@ -99,6 +103,7 @@ impl Workers {
         for target in self.broker.target_ids() {
             looked_at += self.reap_due(&target).await?;
         }
+        looked_at += self.runs_due().await?;
         for application in self.broker.application_ids() {
             looked_at += self.align_due(&application).await?;
         }

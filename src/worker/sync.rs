@@ -4,13 +4,85 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use super::Workers;
+use super::{Schedule, Workers};
 use crate::broker::BrokerError;
 
 /// Accounts taken in one commit: few, so that a lease never waits long for its turn.
 const BATCH: u32 = 16;
 
+/// Runs at once: each of another application or source.
+const RUNS: u32 = 4;
+
 impl Workers {
+    /// Carry out runs that are due, for ever.
+    pub(super) async fn carry_out_runs(self: Arc<Self>) {
+        loop {
+            let due = self.broker.due.notified();
+            match self.runs_due().await {
+                Ok(taken) if taken > 0 => {}
+                Ok(_) => {
+                    tokio::select! {
+                        () = self.closing().cancelled() => return,
+                        () = due => {}
+                        () = tokio::time::sleep(self.rhythm.tick) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "runs of the sync could not be looked at; it is tried again");
+                    if !self.pause(std::time::Duration::from_secs(1)).await {
+                        return;
+                    }
+                }
+            }
+            if self.closing().is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// One round: lease the runs that nobody works on and carry them out. How many.
+    pub(super) async fn runs_due(&self) -> Result<usize, BrokerError> {
+        if self.broker.is_observing() {
+            return Ok(0);
+        }
+        let runs = self.broker.lease_runs(RUNS).await?;
+        let taken = runs.len();
+        let mut running: FuturesUnordered<_> = runs
+            .into_iter()
+            .map(|run| {
+                let broker = Arc::clone(&self.broker);
+                self.broker.track(async move { broker.carry_out(run).await })
+            })
+            .collect();
+        while let Some(finished) = running.next().await {
+            match finished {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "a run could not be recorded; it is taken up again"),
+                Err(error) => tracing::error!(error = %error, "a run panicked; it is taken up again"),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Begin a run whenever its schedule says so; one broker at a time.
+    pub(super) async fn sync_by_clock(self: Arc<Self>, name: String, schedule: String) {
+        let Ok(schedule) = schedule.parse::<Schedule>() else {
+            tracing::error!(name, schedule, "a schedule of the sync cannot be read");
+            return;
+        };
+        while self.until_due(&schedule).await {
+            match self.has_turn(&format!("sync:{name}"), std::time::Duration::from_secs(30)).await {
+                Ok(true) => {
+                    if let Err(error) = self.broker.start_sync_by_clock(&name).await {
+                        tracing::warn!(name, error = %error, "a run of the sync could not be begun");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(name, error = %error, "the turn to sync could not be taken"),
+            }
+        }
+    }
+
     /// Work on what is due in one application, for ever.
     pub(super) async fn align_application(self: Arc<Self>, application: String) {
         loop {

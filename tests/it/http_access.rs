@@ -37,6 +37,10 @@ fn operations() -> Vec<(String, String, String)> {
                 "grt"
             } else if template.contains("/locks/") {
                 "lck"
+            } else if template.contains("/sync/tasks/") {
+                "tsk"
+            } else if template.contains("/sync/runs/") {
+                "run"
             } else {
                 "idn"
             };
@@ -90,6 +94,8 @@ async fn what_does_not_exist_is_404_even_for_administrators() {
             json!({"reason": "because of the test"})
         } else if template.ends_with("/deny") {
             json!({"comment": "no"})
+        } else if template.ends_with("/done") {
+            json!({"evidence": "because of the test"})
         } else {
             json!({})
         };

@@ -21,6 +21,7 @@ use tidegate::{
         catalog::TargetConfig,
         grant::{Grant, GrantState},
         id::{CorrelationId, GrantId, RequestId},
+        roster::SourceConfig,
         time::{Timestamp, Ttl},
     },
     ports::{
@@ -60,6 +61,7 @@ pub struct Plan {
     pub settings: Settings,
     pub targets: Vec<TargetConfig>,
     pub applications: Vec<ApplicationConfig>,
+    pub sources: Vec<SourceConfig>,
     pub policies: Policies,
 }
 
@@ -70,6 +72,7 @@ impl Plan {
             settings: Settings::default(),
             targets: seed_targets(),
             applications: Vec::new(),
+            sources: Vec::new(),
             policies: Policies::Seed,
         }
     }
@@ -107,6 +110,7 @@ impl Plan {
             policies: self.policies,
             targets: self.targets,
             applications: self.applications,
+            sources: self.sources,
             notifiers: Vec::new(),
             issuer: "http://127.0.0.1:8420".to_owned(),
             settings: self.settings,

@@ -119,6 +119,8 @@ impl Alignment<'_> {
         let Some(found) = self.find(purpose, Key::UserName(user_name)).await? else { return Ok(None) };
         match found.external_id.as_deref() {
             None => Ok(Some(found)),
+            // The name is somebody else's by now, so the account is none that this one could have left behind.
+            Some(id) if purpose == Purpose::Revoke && id.parse::<IdentityId>().is_ok() => Ok(None),
             Some(id) if id.parse::<IdentityId>().is_ok() => Err(Fault::Foreign(format!(
                 "the user name `{user_name}` is that of the account {} of somebody else ({id})",
                 found.remote_id

@@ -5,6 +5,11 @@
 //! it", so a worker that dies, or comes late, does what is right now and never what was right then.
 
 mod align;
+mod hand;
+mod intake;
+mod runs;
+mod scan;
+pub mod view;
 mod wanted;
 mod work;
 
@@ -17,12 +22,17 @@ use super::{
 };
 use crate::{
     domain::{
-        account::ApplicationConfig, account::ApplicationId, catalog::TargetConfig, id::IdentityId, time::Timestamp,
+        account::{ApplicationConfig, ApplicationId},
+        catalog::TargetConfig,
+        id::IdentityId,
+        roster::SourceConfig,
+        time::Timestamp,
     },
-    ports::{application::Application, clock::Clock, connector::Fault},
+    ports::{application::Application, clock::Clock, connector::Fault, roster::Roster},
     store::Tx,
 };
 
+pub(crate) use intake::Upstream;
 pub use work::Work;
 
 /// An application and what speaks to it.
@@ -46,6 +56,14 @@ pub struct ApplicationParts {
     pub speaks: Option<Arc<dyn Application>>,
     /// Targets that give temporary membership in its groups.
     pub lends: Vec<String>,
+}
+
+/// A source as it is handed to the broker.
+pub struct SourceParts {
+    /// Its configuration.
+    pub config: SourceConfig,
+    /// What reads it.
+    pub roster: Arc<dyn Roster>,
 }
 
 impl Downstream {

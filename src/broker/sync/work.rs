@@ -64,7 +64,7 @@ impl Broker {
         if wanted == Wanted::Nothing {
             return self.forget(&row).await;
         }
-        let Some(speaks) = &app.speaks else { return Ok(()) };
+        let Some(speaks) = &app.speaks else { return self.work_by_hand(&app, &row, &wanted).await };
         let lent = match &facts {
             Some(facts) => self.lent(&app, facts).await?,
             None => std::collections::BTreeSet::new(),
@@ -213,12 +213,12 @@ impl Broker {
             self.note_account(tx, &cause, deed.action(), row, details).await?;
         }
         match (outcome, &worked.last_error) {
-            (Ok(Verdict::Verified(evidence)), _) => {
-                // Once for each event that it follows from, and not at each look.
-                if !done.deeds.is_empty() || row.state != worked.state || row.pushed != worked.pushed {
-                    let details = json!({"should_be": wanted.verb(), "read_back": evidence, "digest": worked.pushed});
-                    self.note_account(tx, &cause, "account.verified", row, details).await?;
-                }
+            // Once for each event that it follows from, and not at each look.
+            (Ok(Verdict::Verified(evidence)), _)
+                if !done.deeds.is_empty() || row.state != worked.state || row.pushed != worked.pushed =>
+            {
+                let details = json!({"should_be": wanted.verb(), "read_back": evidence, "digest": worked.pushed});
+                self.note_account(tx, &cause, "account.verified", row, details).await?;
             }
             (_, Some(why)) => {
                 tracing::warn!(

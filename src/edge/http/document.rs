@@ -39,6 +39,7 @@ use crate::broker::review::Review;
         (name = "directory", description = "Identities, and registration of workloads and agents"),
         (name = "reviews", description = "What has gone stale, and the one step that settles it"),
         (name = "targets", description = "Systems that access is given on"),
+        (name = "sync", description = "Accounts in applications, sources of truth, what is to be done by hand"),
         (name = "audit", description = "The log, its signed head, proofs"),
         (name = "policy", description = "What would policy say?"),
         (name = "events", description = "What happens, as it happens"),

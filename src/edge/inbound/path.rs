@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
 use super::problem::Problem;
-use crate::domain::id::{EventId, GrantId, IdentityId, LockId, RequestId, SessionId, TokenId};
+use crate::domain::id::{EventId, GrantId, IdentityId, LockId, RequestId, RunId, SessionId, TaskId, TokenId};
 
 /// An id that can stand in a path, and what it is an id of.
 pub trait InPath: FromStr {
@@ -31,6 +31,12 @@ impl InPath for EventId {
 }
 impl InPath for SessionId {
     const NOUN: &'static str = "session";
+}
+impl InPath for TaskId {
+    const NOUN: &'static str = "task";
+}
+impl InPath for RunId {
+    const NOUN: &'static str = "run";
 }
 impl InPath for IdentityId {
     const NOUN: &'static str = "identity";

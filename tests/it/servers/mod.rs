@@ -1,6 +1,7 @@
 //! Real servers for the tests, started by the tests on free loopback ports and gone when the tests are.
 
 pub mod active_directory;
+pub mod lying;
 #[cfg(feature = "failpoints")]
 pub mod moto;
 pub mod openbao;

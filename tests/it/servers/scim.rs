@@ -36,8 +36,7 @@ impl ScimServer {
         server
     }
 
-    /// Start it again, empty, where it was.
-    pub async fn run(&mut self) {
+    async fn run(&mut self) {
         let program = program();
         assert!(program.exists(), "{} is missing: run `make deps`", program.display());
         let port = self.port.to_string();
@@ -58,11 +57,11 @@ impl ScimServer {
         tokio::time::timeout(Duration::from_secs(30), up).await.expect("the SCIM server does not come up");
     }
 
-    /// End it.
-    pub async fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().await.unwrap();
-        }
+    /// Send it a signal by name.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().and_then(Child::id).expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(sent.success(), "kill -s {name} {pid}");
     }
 
     pub fn url(&self) -> String {

@@ -12,6 +12,7 @@ pub(super) mod policy;
 pub(super) mod requests;
 pub(super) mod reviews;
 pub(super) mod sources;
+pub(super) mod sync;
 pub(super) mod targets;
 pub(super) mod tokens;
 pub(super) mod workloads;

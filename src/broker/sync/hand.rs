@@ -1,0 +1,255 @@
+//! Applications that people keep by hand: a task with an owner and a deadline, and evidence that it is done.
+
+use serde_json::json;
+
+use super::{
+    super::{Broker, BrokerError, Ctx, ask::required_text, input::Paging, record::Cause, view::List},
+    Downstream,
+    view::TaskView,
+    wanted::Wanted,
+};
+use crate::{
+    domain::{
+        account::AccountState,
+        id::TaskId,
+        time::{Timestamp, Ttl},
+    },
+    store::{AccountRow, AccountTask, StoreError, Tx, Worked},
+};
+
+/// How long a task may take if configuration does not say.
+const DEADLINE: Ttl = Ttl::seconds_or_one(2 * 86_400);
+/// An overdue task is told of again after this long.
+const AGAIN: Ttl = Ttl::seconds_or_one(86_400);
+
+impl Broker {
+    /// See that somebody has the task to bring the account to what it should be.
+    pub(super) async fn work_by_hand(
+        &self,
+        app: &Downstream,
+        row: &AccountRow,
+        wanted: &Wanted,
+    ) -> Result<(), BrokerError> {
+        let now = self.now();
+        let hash = wanted.hash();
+        loop {
+            let mut tx = self.store.begin_background().await?;
+            let written = async {
+                let open = tx.open_task(&row.application, &row.key).await?;
+                let gone = !matches!(wanted, Wanted::Present(_));
+                if row.pushed.as_deref() == Some(hash.as_str()) {
+                    self.no_longer_needed(&mut tx, open, now).await?;
+                    return tx.record_account(row, &settled(app, row, wanted), now).await.map_err(BrokerError::from);
+                }
+                if gone && row.pushed.is_none() && open.is_none() {
+                    return tx.forget_account(row, now).await.map_err(BrokerError::from);
+                }
+                let task = match open {
+                    Some(task) if task.pushed == hash => task,
+                    other => {
+                        self.no_longer_needed(&mut tx, other, now).await?;
+                        self.make_task(&mut tx, app, row, wanted, hash.clone(), now).await?
+                    }
+                };
+                let overdue = task.deadline <= now;
+                if overdue {
+                    tracing::error!(task = %task.id, application = task.application, owner = task.owner, "a task is overdue");
+                    self.note_task(&mut tx, &Cause::worker(task.correlation, now), "task.overdue", &task, json!({})).await?;
+                }
+                let worked = Worked {
+                    remote_id: None,
+                    pushed: row.pushed.clone(),
+                    state: AccountState::NotVerified,
+                    deactivated_at: row.deactivated_at,
+                    verified_at: row.verified_at,
+                    attempts: 0,
+                    due_at: Some(if overdue { now.plus(AGAIN) } else { task.deadline }),
+                    last_error: Some(format!("waits for {} to {} it by hand ({})", task.owner, task.what, task.id)),
+                };
+                tx.record_account(row, &worked, now).await.map_err(BrokerError::from)
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => return Ok(()),
+                Some(result) => return result,
+            }
+        }
+    }
+
+    async fn no_longer_needed(
+        &self,
+        tx: &mut Tx,
+        task: Option<AccountTask>,
+        now: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let Some(task) = task else { return Ok(()) };
+        tx.close_task(task.id, None, None, now).await?;
+        self.note_task(tx, &Cause::worker(task.correlation, now), "task.superseded", &task, json!({})).await
+    }
+
+    async fn make_task(
+        &self,
+        tx: &mut Tx,
+        app: &Downstream,
+        row: &AccountRow,
+        wanted: &Wanted,
+        hash: String,
+        now: Timestamp,
+    ) -> Result<AccountTask, BrokerError> {
+        let what = match wanted {
+            Wanted::Present(_) if row.pushed.is_none() => "create",
+            Wanted::Present(_) => "update",
+            Wanted::Deleted { .. } => "delete",
+            Wanted::Inactive { .. } | Wanted::Nothing => "deactivate",
+        };
+        let identity = row.identity.ok_or(BrokerError::NotFound("identity"))?;
+        let task = AccountTask {
+            id: TaskId::new(self.entropy.ulid(now)?),
+            application: row.application.clone(),
+            key: row.key.clone(),
+            identity,
+            what: what.to_owned(),
+            details: wanted.details(),
+            pushed: hash,
+            owner: app.config.owner.clone().unwrap_or_default(),
+            deadline: now.plus(app.config.deadline.unwrap_or(DEADLINE)),
+            created_at: now,
+            closed_at: None,
+            closed_by: None,
+            evidence: None,
+            correlation: row.correlation,
+        };
+        tx.insert_task(&task).await?;
+        let cause = Cause::worker(row.correlation, now);
+        let details = json!({"owner": task.owner, "deadline": task.deadline});
+        self.note_task(tx, &cause, "task.created", &task, details).await?;
+        Ok(task)
+    }
+
+    async fn note_task(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        action: &str,
+        task: &AccountTask,
+        mut details: serde_json::Value,
+    ) -> Result<(), BrokerError> {
+        if let serde_json::Value::Object(details) = &mut details {
+            details.insert("task".to_owned(), json!(task.id));
+            details.insert("what".to_owned(), json!(task.what));
+        }
+        let mut event = self.event(cause, action, details)?;
+        event.subject = Some(task.identity);
+        event.target = Some(task.application.clone());
+        self.note(tx, event)
+    }
+
+    /// What people are to do by hand. Administrators and auditors see all of it, others what is theirs to do.
+    pub async fn tasks(&self, ctx: &Ctx, closed_too: bool, paging: Paging) -> Result<List<TaskView>, BrokerError> {
+        let page = self.store.account_tasks(closed_too, paging.after.as_deref(), paging.rows()).await?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for task in page.items {
+            if ctx.sees_everything() || owns(ctx, &task) {
+                items.push(self.task_view(task).await?);
+            }
+        }
+        Ok(List { items, next: page.next })
+    }
+
+    /// Somebody says that a task is done, and what shows it: its owner, and administrators.
+    pub async fn finish_task(&self, ctx: &Ctx, id: TaskId, evidence: &str) -> Result<TaskView, BrokerError> {
+        self.may_change()?;
+        self.not_locked(ctx).await?;
+        let task = self.store.account_task(id).await?.ok_or(BrokerError::NotFound("task"))?;
+        if !ctx.is_admin() && !owns(ctx, &task) {
+            let seen = ctx.sees_everything();
+            return Err(if seen {
+                BrokerError::Forbidden("only its owner and administrators say that a task is done")
+            } else {
+                BrokerError::NotFound("task")
+            });
+        }
+        // Nobody attests the end of their own access.
+        if task.identity == ctx.actor_id() {
+            return Err(BrokerError::Forbidden("somebody else must say that your own account is as it should be"));
+        }
+        let evidence = required_text("evidence", evidence)?;
+        let cause = Cause::from(ctx);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let closed = tx.close_task(id, Some(ctx.actor_id()), Some(&evidence), ctx.now).await;
+                closed.map_err(|e| match e {
+                    StoreError::Conflict => BrokerError::State("it is closed already".to_owned()),
+                    other => other.into(),
+                })?;
+                tx.task_done(&task, matches!(task.what.as_str(), "deactivate" | "delete"), ctx.now).await?;
+                // The event belongs to what the task follows from, and says who did it.
+                let cause = Cause { correlation: task.correlation, ..cause };
+                self.note_task(&mut tx, &cause, "task.done", &task, json!({"evidence": evidence})).await?;
+                let details = json!({"by_hand": true, "task": task.id, "evidence": evidence});
+                let mut event = self.event(&cause, "account.verified", details)?;
+                event.subject = Some(task.identity);
+                event.target = Some(task.application.clone());
+                self.note(&mut tx, event)
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                result?;
+                self.wake();
+                break;
+            }
+        }
+        let task = self.store.account_task(id).await?.ok_or(BrokerError::NotFound("task"))?;
+        self.task_view(task).await
+    }
+
+    async fn task_view(&self, task: AccountTask) -> Result<TaskView, BrokerError> {
+        let closed_by = match task.closed_by {
+            Some(id) => Some(self.name_of(id).await.to_string()),
+            None => None,
+        };
+        Ok(TaskView {
+            id: task.id.to_string(),
+            name: self.name_of(task.identity).await.to_string(),
+            identity: task.identity.to_string(),
+            application: task.application,
+            what: task.what,
+            details: task.details,
+            owner: task.owner,
+            deadline: task.deadline.to_string(),
+            overdue: task.closed_at.is_none() && task.deadline <= self.now(),
+            created_at: task.created_at.to_string(),
+            closed_at: task.closed_at.map(|t| t.to_string()),
+            closed_by,
+            evidence: task.evidence,
+            correlation_id: task.correlation.to_string(),
+        })
+    }
+}
+
+fn owns(ctx: &Ctx, task: &AccountTask) -> bool {
+    let owner = task.owner.to_lowercase();
+    ctx.actor.identity.name.to_lowercase() == owner || ctx.actor.is_in(&owner)
+}
+
+/// Somebody said that it is as it should be; deletion comes due by itself.
+fn settled(app: &Downstream, row: &AccountRow, wanted: &Wanted) -> Worked {
+    let inactive = matches!(wanted, Wanted::Inactive { .. });
+    let state = match row.state {
+        state @ (AccountState::Aligned | AccountState::Corrected) => state,
+        _ => AccountState::Aligned,
+    };
+    let retention = row.deactivated_at.filter(|_| inactive).zip(app.config.delete_after);
+    Worked {
+        remote_id: None,
+        pushed: row.pushed.clone(),
+        state,
+        deactivated_at: row.deactivated_at.filter(|_| inactive),
+        verified_at: row.verified_at,
+        attempts: 0,
+        due_at: retention.map(|(since, after)| since.plus(after)),
+        last_error: None,
+    }
+}
