@@ -41,6 +41,11 @@ impl Cause {
         self.actor.is_none() && ["scim", "feed", "pull"].contains(&self.via)
     }
 
+    /// Did a source say so that tells of people one by one? A run of one that is read is looked at as a whole.
+    pub(crate) fn is_push(&self) -> bool {
+        self.actor.is_none() && self.via == "scim"
+    }
+
     /// The call, unless what it changes began with that very call.
     pub(crate) fn unless(&self, correlation: CorrelationId) -> Option<CorrelationId> {
         (self.correlation != correlation).then_some(self.correlation)

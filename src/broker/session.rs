@@ -16,6 +16,7 @@ use crate::{
     domain::{
         id::{CorrelationId, IdentityId, SessionId},
         identity::{IdentityKind, Subject},
+        jit::FirstLogin,
         secret::Secret,
         time::{Timestamp, Ttl},
     },
@@ -227,17 +228,34 @@ impl Broker {
     /// are the directory's to say, never the token's. Whoever is not in the directory is refused.
     pub async fn person_of(&self, vouched: &Vouched) -> Result<Subject, BrokerError> {
         let now = self.now();
+        if let Some(known) = self.store.identity_of_login(&vouched.issuer, &vouched.subject, now).await? {
+            return Ok(known);
+        }
         let found = match (&vouched.name, &vouched.email) {
             (Some(name), _) => self.store.subject_by_name(name, now).await?,
             (None, Some(email)) => self.store.subject_by_email(email, now).await?,
-            (None, None) => {
+            (None, None) if self.settings.jit.is_empty() => {
                 return Err(BrokerError::State(
                     "The identity provider tells neither a name that the directory knows nor a verified e-mail. Ask \
                      whoever set it up."
                         .to_owned(),
                 ));
             }
+            (None, None) => None,
         };
+        if found.is_none() && !self.settings.jit.is_empty() {
+            let login = FirstLogin {
+                issuer: vouched.issuer.clone(),
+                subject: vouched.subject.clone(),
+                email: vouched.email.clone(),
+                // An e-mail that the provider has not verified is not in there.
+                email_verified: vouched.email.is_some(),
+                name: vouched.name.clone(),
+                display_name: vouched.display_name.clone(),
+                claims: vouched.claims.clone(),
+            };
+            return self.first_login(&login, VIA).await;
+        }
         found.filter(|s| s.identity.kind == IdentityKind::Person).ok_or_else(|| {
             BrokerError::State(
                 "You have shown who you are, but the directory of this place does not know you. Ask whoever runs it to \

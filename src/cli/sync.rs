@@ -23,6 +23,14 @@ pub struct SyncArgs {
 enum SyncCommand {
     /// List applications and sources, and how they stand
     Ls,
+    /// Accept that so many people of a source leave
+    Accept {
+        /// The source
+        name: String,
+        /// Do not ask
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
     /// Show what `apply` would do, and why
     Plan {
         /// The application or source
@@ -65,6 +73,7 @@ enum SyncCommand {
 pub async fn run(args: SyncArgs, cx: &Cx) -> Done {
     match args.command {
         SyncCommand::Ls => ls(cx).await,
+        SyncCommand::Accept { name, yes } => super::review::accept(&name, yes, cx).await,
         SyncCommand::Plan { name } => go(&name, "plan", json!({}), cx).await,
         SyncCommand::Apply { name, accept, yes } => {
             let question = format!("Apply to {}? `tidegate sync plan` shows what is done", clean(&name));

@@ -1,5 +1,7 @@
 //! Checks an ID token (OpenID Connect Core 1.0 §3.1.3.7): who signed it, for whom, in answer to what, and when.
 
+use std::collections::BTreeMap;
+
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -104,7 +106,10 @@ impl Claims {
             "email" => self.email.clone().filter(|_| verified),
             other => self.others.get(other).and_then(Value::as_str).map(str::to_owned),
         });
-        Vouched { issuer, subject: self.sub, email: self.email.filter(|_| verified), name }
+        let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        let claims: BTreeMap<String, String> = self.others.iter().filter_map(text).collect();
+        let display_name = claims.get("name").cloned();
+        Vouched { issuer, subject: self.sub, email: self.email.filter(|_| verified), name, display_name, claims }
     }
 }
 

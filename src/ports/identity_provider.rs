@@ -1,5 +1,7 @@
 //! Who vouches for people: an OpenID provider. Says who somebody is; what they may do is the directory's to say.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::domain::{secret::Secret, time::Timestamp};
@@ -25,6 +27,10 @@ pub struct Vouched {
     pub email: Option<String>,
     /// The name that the directory knows the person by, if the provider tells it.
     pub name: Option<String>,
+    /// Name for people to read.
+    pub display_name: Option<String>,
+    /// What else it says, as far as it is text: rules about first logins may ask for it.
+    pub claims: BTreeMap<String, String>,
 }
 
 /// Why a sign-in did not come to be.

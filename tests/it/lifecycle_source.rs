@@ -68,21 +68,6 @@ async fn too_many_who_leave_at_once_are_held(db: Db) {
     assert!(matches!(hear(&world, &okta, &gone("p30")).await, Ok(Hearing::Left(_))), "{db:?}: and the source goes on");
 }
 
-async fn a_feed_that_lost_a_third_is_stopped_before_it_begins(db: Db) {
-    let world = World::on(db).await;
-    let hr = source(&world, "hr").await;
-    let mut ids = Vec::new();
-    for n in 0..20 {
-        ids.push(joins(&world, &hr, &format!("p{n}"), &[]).await);
-    }
-    assert!(world.broker.breaker(&hr, &ids[..2], 20).await.is_ok());
-    refused!(world.broker.breaker(&hr, &ids[..6], 20).await, BrokerError::Held { .. });
-    let eve = world.who("eve").await;
-    assert_eq!(world.broker.review(&eve, Review::Held, 30).await.unwrap().len(), 6);
-    world.broker.accept_departures(&eve, "hr").await.unwrap();
-    assert!(world.broker.breaker(&hr, &ids[..6], 20).await.is_ok(), "{db:?}: accepted");
-}
-
 async fn the_same_person_from_two_sources_is_for_people_to_decide(db: Db) {
     let world = World::on(db).await;
     let (okta, entra) = (source(&world, "okta").await, source(&world, "entra").await);
@@ -174,7 +159,6 @@ async fn a_source_takes_over_what_a_first_login_made(db: Db) {
 
 on_both!(
     too_many_who_leave_at_once_are_held,
-    a_feed_that_lost_a_third_is_stopped_before_it_begins,
     the_same_person_from_two_sources_is_for_people_to_decide,
     a_first_login_makes_an_account_where_a_rule_says_so,
     a_source_takes_over_what_a_first_login_made,

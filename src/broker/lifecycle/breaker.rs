@@ -1,5 +1,6 @@
 //! The mass-change breaker: a source that takes away more people than it should is stopped until an administrator says
-//! that it is right. What it said meanwhile is kept and carried out then. A single leaver is never held up by it.
+//! that it is right. What it said meanwhile is kept and carried out then. A single leaver is never held up by it. Sources
+//! that are read have a brake of their own, which looks at the whole run (`sync/intake.rs`).
 
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub struct AcceptedView {
 impl Broker {
     /// One who leaves because a source says so: counted, and refused if they are too many.
     pub(super) async fn count_departure(&self, tx: &mut Tx, cause: &Cause, gone: &Identity) -> Result<(), BrokerError> {
-        let Some(source) = gone.source.filter(|_| cause.is_source()) else { return Ok(()) };
+        let Some(source) = gone.source.filter(|_| cause.is_push()) else { return Ok(()) };
         let window = cause.now.minus_std(self.settings.departures.window);
         let so_far = tx.count_departure(source, window, cause.now).await?;
         if so_far.accepted_until.is_some_and(|until| until > cause.now) {
@@ -38,24 +39,6 @@ impl Broker {
         // This change is taken back with everything in it, so the list is kept with a change of its own.
         self.hold(source, &[gone.id], cause);
         Err(BrokerError::Held { name: tx.source_name(source).await? })
-    }
-
-    /// May a source take these people away in one run? Also asks on behalf of a run whose changes come one by one.
-    pub async fn breaker(&self, source: &Source, planned: &[IdentityId], people: u64) -> Result<(), BrokerError> {
-        let Some(_) = planned.first() else { return Ok(()) };
-        let so_far = self.store.departures(source.id).await?;
-        let now = self.now();
-        if so_far.is_some_and(|d| d.accepted_until.is_some_and(|until| until > now)) {
-            return Ok(());
-        }
-        let held = so_far.is_some_and(|d| d.held);
-        if !held && !self.settings.departures.too_many(planned.len() as u64, people) {
-            return Ok(());
-        }
-        let correlation = crate::domain::id::CorrelationId::new(self.entropy.ulid(now)?);
-        self.hold(source.id, planned, &Cause::worker(correlation, now));
-        self.record_held().await?;
-        Err(BrokerError::Held { name: source.name.clone() })
     }
 
     fn hold(&self, source: SourceId, people: &[IdentityId], cause: &Cause) {

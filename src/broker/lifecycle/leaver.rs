@@ -40,8 +40,9 @@ impl Broker {
         cause: &Cause,
         id: IdentityId,
     ) -> Result<(Vec<Grant>, Vec<RequestId>, u64), BrokerError> {
-        // Everything that it signs in with. Sessions of the portal belong here too.
+        // Everything that it signs in with.
         let tokens = tx.end_credentials_of(id, cause.now).await?;
+        tx.revoke_sessions_of(id, cause.now).await?;
         // Requests before grants: whoever approves one at this moment is waited for, and its grants are seen.
         let mut cancelled = Vec::new();
         for request in tx.open_requests_of(id).await? {

@@ -207,6 +207,10 @@ pub async fn come_back(
     let who = match edge.broker.person_of(&vouched).await {
         Ok(who) => who,
         Err(BrokerError::State(why)) => return again(&edge, headers, &kept.next, why),
+        Err(BrokerError::Denied { reasons, .. }) => {
+            let why = reasons.into_iter().map(|r| r.text).collect::<Vec<_>>().join("; ");
+            return again(&edge, headers, &kept.next, why);
+        }
         Err(other) => return Err(other.into()),
     };
     let mut response = match begin(&edge, &parts, &call, who, "oidc", &kept.next).await {
