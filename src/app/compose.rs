@@ -10,12 +10,13 @@ use std::{
 
 use anyhow::Context;
 
-use super::custody::Custody;
+use super::{custody::Custody, slack};
 use crate::{
     broker::{Broker, CheckpointSigner, Parts, Settings},
-    config::NotifierConfig,
+    config::{NotifierConfig, SlackConfig},
     connectors,
     domain::{capability::Description, catalog::TargetConfig, checkpoint::VerifierKey, secret::Secret, time::Ttl},
+    edge::slack::Slack,
     keys::{FileSigner, KeyFiles, checkpoint_key},
     notify::{
         log::LogNotifier,
@@ -55,6 +56,8 @@ pub struct Setup {
     pub targets: Vec<TargetConfig>,
     /// Notifiers.
     pub notifiers: Vec<NotifierConfig>,
+    /// Slack.
+    pub slack: Option<SlackConfig>,
     /// `iss` of our tokens; also names the audit log.
     pub issuer: String,
     /// Bounds.
@@ -84,6 +87,8 @@ pub struct Composed {
     pub signer: Arc<FileSigner>,
     /// Who is in charge of the ledger.
     pub custody: Custody,
+    /// Slack, put together and not yet running.
+    pub slack: Option<Arc<Slack>>,
 }
 
 /// Longest life of a token that we sign: a verifier may meet a retired key for that long.
@@ -173,6 +178,10 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     }
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
     let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
+    let chat = match &setup.slack {
+        Some(config) => Some((config, slack::client(config, Arc::clone(&setup.clock))?)),
+        None => None,
+    };
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
     let origin = log_origin(&store, &setup.issuer).await?;
     let checkpoints = checkpoint_signer(&keys_dir, &origin, setup.entropy.as_ref())?;
@@ -184,12 +193,20 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         entropy: setup.entropy,
         signer: Arc::clone(&signer) as _,
         checkpoints: Arc::new(checkpoints),
-        settings: Settings { notifiers: notifiers.keys().cloned().collect(), ..setup.settings },
+        settings: Settings {
+            notifiers: notifiers.keys().cloned().collect(),
+            slack: setup.slack.as_ref().map(slack::asking),
+            ..setup.settings
+        },
         observing,
     });
+    let slack = match chat {
+        Some((config, chat)) => Some(slack::surface(config, &broker, chat, &setup.issuer)?),
+        None => None,
+    };
     let node = format!("{}-{}", std::process::id(), hex::encode(random_tag(&broker)?));
     let workers = Workers { broker: Arc::clone(&broker), notifiers, rhythm: setup.rhythm, node };
-    Ok(Composed { broker, workers, signer, custody })
+    Ok(Composed { broker, workers, signer, custody, slack })
 }
 
 fn random_tag(broker: &Broker) -> anyhow::Result<[u8; 4]> {

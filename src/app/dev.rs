@@ -134,6 +134,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     let mut targets = seed_targets();
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
+    let mut slack_config = None;
     let mut settings = Settings { max_live_grants: None, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
@@ -143,6 +144,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
             policies = Policies::Directory(config.policies);
         }
         notifiers = config.notifiers;
+        slack_config = config.slack;
         settings.max_live_grants = config.limits.max_live_grants;
         if let Some(slack) = config.limits.lease_slack() {
             settings.lease_slack = slack;
@@ -158,6 +160,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         policies,
         targets,
         notifiers,
+        slack: slack_config,
         issuer: url.to_owned(),
         settings,
         rhythm: Rhythm::default(),

@@ -4,7 +4,9 @@ mod compose;
 mod custody;
 mod dev;
 mod directory_file;
+pub mod fake_slack;
 mod serve;
+mod slack;
 mod tour;
 
 pub use compose::{Composed, Policies, Setup, Wrap, compose};

@@ -89,7 +89,7 @@ impl Broker {
         self.context(subject, until, via)
     }
 
-    fn context(
+    pub(super) fn context(
         &self,
         subject: Option<Subject>,
         until: Option<Timestamp>,

@@ -27,6 +27,7 @@ mod record;
 mod render;
 mod seal;
 mod simulate;
+pub mod slack;
 mod source;
 mod sweep;
 mod target;
@@ -99,6 +100,8 @@ pub struct Settings {
     pub max_token_ttl: Ttl,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
+    /// Whom to ask in Slack; `None` without Slack.
+    pub slack: Option<slack::SlackSettings>,
 }
 
 impl Default for Settings {
@@ -116,6 +119,7 @@ impl Default for Settings {
             access_token_ttl: Ttl::seconds_or_one(3600),
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
             notifiers: Vec::new(),
+            slack: None,
         }
     }
 }

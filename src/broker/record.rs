@@ -71,6 +71,7 @@ impl Broker {
         event.target = Some(g.target.to_string());
         tracing::debug!(action, grant = %g.id, target = %g.target, "grant");
         self.notify(tx, &event).await?;
+        self.want_of_grant(tx, action, g, &event.details, cause.now).await?;
         tx.audit(event);
         Ok(())
     }
@@ -108,6 +109,7 @@ impl Broker {
         event.request = Some(r.id);
         tracing::debug!(action, request = %r.id, "request");
         self.notify(tx, &event).await?;
+        self.want_of_request(tx, action, r, &event.details, cause.now).await?;
         tx.audit(event);
         Ok(())
     }

@@ -15,4 +15,5 @@ pub mod merkle;
 pub mod ocsf;
 pub mod request;
 pub mod secret;
+pub mod slack;
 pub mod time;

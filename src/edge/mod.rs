@@ -3,6 +3,9 @@
 
 pub mod http;
 pub mod inbound;
+pub mod slack;
+
+use std::sync::Arc;
 
 use axum::{Router, middleware};
 use bytes::Bytes;
@@ -21,9 +24,17 @@ pub use self::{
 /// Every way in, with a fallback that answers 404 as a problem. Serve it with
 /// `into_make_service_with_connect_info::<SocketAddr>()`, or all clients share one address.
 pub fn router(parts: EdgeParts) -> Router {
-    let (router, document) = http::routes();
+    router_with(parts, None)
+}
+
+/// The same, with the request URLs of Slack.
+pub fn router_with(parts: EdgeParts, slack: Option<Arc<slack::Slack>>) -> Router {
+    let (mut router, document) = http::routes();
+    if let Some(slack) = slack {
+        router = router.merge(slack::routes(slack));
+    }
     let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
-    let templates = document.paths.paths.keys().map(String::as_str);
+    let templates = document.paths.paths.keys().map(String::as_str).chain(slack::PATHS);
     let edge = Shared::new(parts, Routes::new(templates), json);
     router
         .method_not_allowed_fallback(wrong_method)

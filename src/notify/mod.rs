@@ -6,4 +6,5 @@
 mod guard;
 pub mod log;
 pub mod signing;
+pub mod slack;
 pub mod webhook;

@@ -21,6 +21,7 @@ macro_rules! migrations {
         migrations!($directory:
             1 "ledger" "0001_ledger.sql",
             2 "directory" "0002_directory.sql",
+            7 "slack" "0007_slack.sql",
         )
     };
 }

@@ -15,6 +15,7 @@ use tidegate::{
         input::{Ask, Decide},
         view::{Asked, GrantView, RequestView},
     },
+    config::SlackConfig,
     connectors::faulty::{Faults, Faulty},
     domain::{
         catalog::TargetConfig,
@@ -22,6 +23,7 @@ use tidegate::{
         id::{CorrelationId, GrantId, RequestId},
         time::{Timestamp, Ttl},
     },
+    edge::slack::Slack,
     ports::{
         clock::{Clock, ManualClock},
         entropy::SystemEntropy,
@@ -45,6 +47,7 @@ pub const NOON: &str = "2026-11-23T12:00:00Z";
 pub struct World {
     pub broker: Arc<Broker>,
     pub workers: Workers,
+    pub slack: Option<Arc<Slack>>,
     pub clock: Arc<ManualClock>,
     /// By target.
     pub faults: BTreeMap<String, Arc<Faults>>,
@@ -59,11 +62,20 @@ pub struct Plan {
     pub settings: Settings,
     pub targets: Vec<TargetConfig>,
     pub policies: Policies,
+    pub slack: Option<SlackConfig>,
+    pub clock: Arc<ManualClock>,
 }
 
 impl Plan {
     pub fn on(db: Db) -> Self {
-        Self { db, settings: Settings::default(), targets: seed_targets(), policies: Policies::Seed }
+        Self {
+            db,
+            settings: Settings::default(),
+            targets: seed_targets(),
+            policies: Policies::Seed,
+            slack: None,
+            clock: Arc::new(ManualClock::at(NOON.parse().unwrap())),
+        }
     }
 
     pub async fn build(self) -> World {
@@ -72,7 +84,7 @@ impl Plan {
             Db::Sqlite => Options::sqlite(&home.path().join("ledger.db")),
             Db::Postgres => Options::new(ledger_url().await),
         };
-        let clock = Arc::new(ManualClock::at(NOON.parse().unwrap()));
+        let clock = Arc::clone(&self.clock);
         self.compose(home, database, clock).await
     }
 
@@ -93,6 +105,7 @@ impl Plan {
             policies: self.policies,
             targets: self.targets,
             notifiers: Vec::new(),
+            slack: self.slack,
             issuer: "http://127.0.0.1:8420".to_owned(),
             settings: self.settings,
             rhythm: Rhythm::default(),
@@ -103,13 +116,13 @@ impl Plan {
         })
         .await
         .unwrap();
-        let Composed { broker, workers, .. } = composed;
+        let Composed { broker, workers, slack, .. } = composed;
         let directory = seed_directory().unwrap();
         if !broker.is_observing() {
             directory.apply(broker.store(), broker.entropy(), clock.now()).await.unwrap();
         }
         let faults = faults.lock().unwrap().clone();
-        World { broker, workers, clock, faults, database, data_dir, home }
+        World { broker, workers, slack, clock, faults, database, data_dir, home }
     }
 }
 

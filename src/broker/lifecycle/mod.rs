@@ -98,6 +98,7 @@ impl Broker {
 
     async fn record_leaver(&self, tx: &mut Tx, cause: &Cause, id: IdentityId) -> Result<(), BrokerError> {
         tx.revoke_tokens_of(id, cause.now).await?;
+        self.unlink_slack_of(tx, cause, id).await?;
         self.begin_end(tx, cause, EndScope::Holder(id), EndReason::Offboarded, "deactivated").await?;
         Ok(())
     }
