@@ -228,7 +228,7 @@ fn checkpoint_signer(keys: &Path, origin: &str, entropy: &dyn Entropy) -> anyhow
     Ok(CheckpointKey { verifier, key: Box::new(key) })
 }
 
-fn notifiers(
+pub(super) fn notifiers(
     configs: Vec<NotifierConfig>,
     source: &str,
     clock: &Arc<dyn Clock>,

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::{
     compose::{Policies, Setup, compose},
     directory_file::DirectoryFile,
-    serve, tour,
+    fake_slack, serve, tour,
 };
 use crate::{
     broker::{Broker, Settings},
@@ -42,6 +42,8 @@ pub struct DevOptions {
     pub database: Option<String>,
     /// More targets, other policies.
     pub config: Option<PathBuf>,
+    /// Start a Slack of its own beside it.
+    pub fake_slack: bool,
     /// Play the whole story and end.
     pub tour: bool,
 }
@@ -87,7 +89,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         scratch = tempfile::Builder::new().prefix("tidegate-dev-").tempdir().context("no temporary directory")?;
         scratch.path().to_owned()
     };
-    let composed = compose(setup(&options, &data_dir, &url)?).await?;
+    let mut parts = setup(&options, &data_dir, &url)?;
+    let fake = if options.fake_slack { Some(fake_slack::beside(&mut parts).await?) } else { None };
+    let composed = compose(parts).await?;
     if let Some(doubt) = composed.custody.doubt() {
         anyhow::ensure!(
             options.config.is_none() && options.database.is_none(),
@@ -98,7 +102,13 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         composed.broker.take_charge("tidegate dev").await?;
         composed.custody.settle(composed.broker.store()).await?;
     }
-    let access = seed(&composed.broker, &data_dir, &url).await?;
+    let mut access = seed(&composed.broker, &data_dir, &url).await?;
+    if let Some(fake) = &fake {
+        fake.populate(&composed.broker, &access).await?;
+        if let Some(access) = access.as_object_mut() {
+            access.insert("slack".to_owned(), json!({"url": fake.url()}));
+        }
+    }
     if options.json {
         say_json(&access)?;
     } else if !options.tour {
@@ -197,7 +207,7 @@ async fn seed(broker: &Arc<Broker>, data_dir: &Path, url: &str) -> anyhow::Resul
     }))
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -225,6 +235,9 @@ fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow:
     writeln!(err, "tidegate dev {}  NOT FOR PRODUCTION  ({fate}; Ctrl-C ends it)", env!("CARGO_PKG_VERSION"))?;
     writeln!(err, "  API      {url}/v1    OpenAPI {url}/openapi.json")?;
     writeln!(err, "  People   {people:?}: ana asks, ben approves, eve administers; workload deploy-bot")?;
+    if let Some(slack) = access.pointer("/slack/url").and_then(Value::as_str) {
+        writeln!(err, "  Slack    {slack}  (a fake one, on which to be anybody)")?;
+    }
     writeln!(err, "  Tokens   {}/<name>.token  (this machine, 24 h)", tokens.display())?;
     writeln!(err, "  Try      export TIDEGATE_SERVER={url} TIDEGATE_TOKEN_FILE={}/ana.token", tokens.display())?;
     writeln!(err, "           tidegate ls entitlements")?;

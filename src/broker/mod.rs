@@ -12,6 +12,7 @@ mod cancel;
 mod claim;
 mod context;
 mod decide;
+mod delivery;
 mod end;
 mod error;
 mod extend;

@@ -26,11 +26,13 @@ mod request;
 mod search;
 pub mod server;
 mod show;
+mod slack;
 mod targets;
 mod text;
 mod token;
 mod view;
 mod wait;
+mod webhook;
 mod whoami;
 mod workload;
 
@@ -91,6 +93,8 @@ enum ClientCommand {
     Targets(targets::TargetsArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
+    Slack(slack::SlackArgs),
+    Webhook(webhook::WebhookArgs),
     /// Check everything between this machine and a working call
     Doctor,
     Completion(local::CompletionArgs),
@@ -170,6 +174,8 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Targets(args) => targets::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,
+        ClientCommand::Slack(args) => slack::run(args, cx).await,
+        ClientCommand::Webhook(args) => webhook::run(args, cx).await,
         ClientCommand::Doctor => doctor::run(cx).await,
         ClientCommand::Completion(args) => local::completion(&args, &cx.ui),
         ClientCommand::Man(args) => local::man(&args, &cx.ui),

@@ -28,7 +28,7 @@ pub use error::StoreError;
 pub use grants::{Due, EndScope, GrantFilter, Unreadable};
 pub use identities::Recheck;
 pub use locks::{Lock, LockKind};
-pub use outbox::Outgoing;
+pub use outbox::{Delivery, Outgoing};
 pub use requests::RequestFilter;
 pub use slack::{LinkCode, MessageRow, NewMessage};
 pub use sources::SourceToken;

@@ -7,6 +7,7 @@
 
 mod act;
 mod api;
+mod beside;
 mod check;
 mod page;
 mod socket;
@@ -26,6 +27,7 @@ use tokio::{
 };
 
 pub use act::Delivered;
+pub use beside::beside;
 
 use crate::{
     domain::{secret::Secret, time::Timestamp},
@@ -88,6 +90,7 @@ struct State {
     calls: Vec<(String, Value)>,
     limited: HashMap<String, (u32, u64)>,
     down: bool,
+    cut_next: bool,
     request_url: Option<String>,
     sockets: Vec<(u64, mpsc::UnboundedSender<socket::Frame>)>,
     waiting: HashMap<String, oneshot::Sender<Value>>,
@@ -118,6 +121,7 @@ fn http_client() -> anyhow::Result<reqwest::Client> {
 impl FakeSlack {
     /// Start on a port of 127.0.0.1, 0 for any, and serve until the process ends.
     pub async fn start(port: u16, clock: Arc<dyn Clock>, entropy: &dyn Entropy) -> anyhow::Result<Arc<Self>> {
+        crate::keys::init_crypto();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("the fake Slack cannot listen")?;
         let fresh = |prefix: &str| anyhow::Ok(format!("{prefix}{}", entropy.text(24)?.expose()));
         let fake = Arc::new(Self {
@@ -182,6 +186,11 @@ impl FakeSlack {
     /// Everything fails from here on, as if the network were cut; or no more.
     pub fn set_down(&self, down: bool) {
         self.lock().down = down;
+    }
+
+    /// The next delivery over a socket arrives, and the socket is cut before anything can be acknowledged.
+    pub fn cut_after_next(&self) {
+        self.lock().cut_next = true;
     }
 
     /// The next calls of this method are answered 429 with this `Retry-After`.

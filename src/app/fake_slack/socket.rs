@@ -148,6 +148,12 @@ impl FakeSlack {
         let (sender, acknowledged) = oneshot::channel();
         self.lock().waiting.insert(id, sender);
         socket.send(Frame::Text(envelope.to_string())).ok()?;
+        let cut = std::mem::take(&mut self.lock().cut_next);
+        if cut {
+            let _ = socket.send(Frame::Cut);
+            socket.closed().await;
+            return None;
+        }
         tokio::select! {
             answer = tokio::time::timeout(ACK, acknowledged) => answer.ok()?.ok(),
             () = socket.closed() => None,

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use crate::{
     broker::input::Paging,
     domain::{
-        id::{EventId, GrantId, IdentityId, LockId, RequestId, TokenId},
+        id::{EventId, GrantId, IdentityId, LockId, MessageId, RequestId, TokenId},
         time::{TimeError, Timestamp, Ttl},
     },
 };
@@ -118,6 +118,9 @@ impl InPath for LockId {
 }
 impl InPath for TokenId {
     const NOUN: &'static str = "token";
+}
+impl InPath for MessageId {
+    const NOUN: &'static str = "delivery";
 }
 impl InPath for EventId {
     const NOUN: &'static str = "event";

@@ -1,6 +1,7 @@
 //! `/v1`, one file an endpoint.
 
 pub(super) mod audit;
+pub(super) mod deliveries;
 pub(super) mod entitlements;
 pub(super) mod events;
 pub(super) mod grants;
@@ -9,6 +10,7 @@ pub(super) mod locks;
 pub(super) mod me;
 pub(super) mod policy;
 pub(super) mod requests;
+pub(super) mod slack_link;
 pub(super) mod targets;
 pub(super) mod tokens;
 pub(super) mod workloads;
