@@ -82,9 +82,8 @@ pub struct SlackConfig {
     pub app_token_file: Option<PathBuf>,
     /// File with the signing secret: for request URLs.
     pub signing_secret_file: Option<PathBuf>,
-    /// Base of the Web API.
-    #[serde(default = "SlackConfig::default_api")]
-    pub api: url::Url,
+    /// Another base of the Web API than Slack's own.
+    pub api: Option<url::Url>,
     /// Accept a loopback URL for it, for trying things out.
     #[serde(default)]
     pub allow_loopback: bool,
@@ -97,14 +96,6 @@ pub struct SlackConfig {
     /// Unique names of people who are never asked by direct message.
     #[serde(default)]
     pub quiet: std::collections::BTreeSet<String>,
-}
-
-impl SlackConfig {
-    /// Slack's own.
-    #[allow(clippy::expect_used, reason = "a literal that is tested")]
-    pub fn default_api() -> url::Url {
-        url::Url::parse("https://slack.com/api/").expect("a literal URL")
-    }
 }
 
 /// Cron expressions, five fields, UTC.

@@ -13,6 +13,9 @@ use crate::{
     ports::{chat::Chat, clock::Clock},
 };
 
+/// Slack's own Web API.
+const SLACK: &str = "https://slack.com/api/";
+
 fn read(file: &Path) -> anyhow::Result<Secret> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let text = Secret::new(text);
@@ -23,7 +26,11 @@ fn read(file: &Path) -> anyhow::Result<Secret> {
 pub(super) fn client(config: &SlackConfig, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Chat>> {
     let app_token = config.app_token_file.as_deref().map(read).transpose()?;
     let bot_token = read(&config.bot_token_file)?;
-    let settings = Settings { api: config.api.clone(), bot_token, app_token, allow_loopback: config.allow_loopback };
+    let api = match &config.api {
+        Some(api) => api.clone(),
+        None => SLACK.parse()?,
+    };
+    let settings = Settings { api, bot_token, app_token, allow_loopback: config.allow_loopback };
     Ok(Arc::new(SlackClient::new(settings, clock)?))
 }
 

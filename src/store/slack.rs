@@ -134,6 +134,18 @@ impl Store {
         Reader::new("slack_messages", &row).optional_instant("at")
     }
 
+    /// Is any message due? Read before leasing: a lease is a commit, and commits wake whoever waits for one.
+    pub async fn slack_messages_due(&self, now: Timestamp) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT id FROM slack_messages WHERE due_at <= $1 LIMIT 1";
+        Ok(query(SQL).bind(now.micros()).fetch_optional(&self.inner.readers).await?.is_some())
+    }
+
+    /// Is any command due?
+    pub async fn slack_commands_due(&self, now: Timestamp) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT id FROM slack_commands WHERE due_at <= $1 LIMIT 1";
+        Ok(query(SQL).bind(now.micros()).fetch_optional(&self.inner.readers).await?.is_some())
+    }
+
     /// Where a message hangs, if there is to be one: `Some(None)` if it does not hang yet.
     pub async fn slack_place(&self, id: &str) -> Result<Option<Option<(String, String)>>, StoreError> {
         let row = query("SELECT channel, ts FROM slack_messages WHERE id = $1")

@@ -17,6 +17,7 @@ mod faults_server;
 mod faults_writer;
 mod http_access;
 mod http_app;
+mod http_deliveries;
 mod http_events;
 mod http_log;
 mod http_oauth;

@@ -62,7 +62,7 @@ pub fn config(fake: &FakeSlack, secrets: &std::path::Path, way: Way) -> SlackCon
         bot_token_file: write("bot", fake.bot_token()),
         app_token_file: (way == Way::Socket).then(|| write("app", fake.app_token())),
         signing_secret_file: (way == Way::Urls).then(|| write("signing", fake.signing_secret())),
-        api: fake.api().parse().unwrap(),
+        api: Some(fake.api().parse().unwrap()),
         allow_loopback: true,
         on_call_group: Some("oncall".to_owned()),
         escalate_after: None,
@@ -122,7 +122,8 @@ impl Desk {
                 self.world.advance(1);
             }
         }
-        panic!("it never held; messages: {:#?}", self.fake.messages());
+        let calls: Vec<String> = self.fake.calls().into_iter().map(|(method, _)| method).collect();
+        panic!("it never held; {} sockets; calls {calls:?}; messages {:#?}", self.fake.sockets(), self.fake.messages());
     }
 
     /// The same, for what only the ledger shows.

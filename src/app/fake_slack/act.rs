@@ -154,16 +154,15 @@ impl FakeSlack {
     async fn deliver(&self, kind: Kind, payload: &Value) -> Delivered {
         let watch = Stopwatch::start();
         let to = self.lock().request_url.clone();
-        let mut delivered = match to {
-            Some(server) => self.deliver_http(&server, kind, payload).await,
-            None => {
-                let name = match kind {
-                    Kind::Interaction => "interactive",
-                    Kind::Command => "slash_commands",
-                    Kind::Event => "events_api",
-                };
-                self.deliver_socket(name, payload).await
-            }
+        let mut delivered = if let Some(server) = to {
+            self.deliver_http(&server, kind, payload).await
+        } else {
+            let name = match kind {
+                Kind::Interaction => "interactive",
+                Kind::Command => "slash_commands",
+                Kind::Event => "events_api",
+            };
+            self.deliver_socket(name, payload).await
         };
         delivered.took = watch.elapsed();
         delivered

@@ -26,7 +26,7 @@ pub async fn beside(setup: &mut Setup) -> anyhow::Result<Arc<FakeSlack>> {
         bot_token_file,
         app_token_file: Some(app_token_file),
         signing_secret_file: None,
-        api: fake.api().parse()?,
+        api: Some(fake.api().parse()?),
         allow_loopback: true,
         on_call_group: Some("oncall".to_owned()),
         escalate_after: None,

@@ -128,6 +128,9 @@ impl Broker {
     /// Commands that were kept and that nobody has carried out.
     pub async fn lease_slack_commands(&self, limit: u32) -> Result<Vec<SlackCommand>, BrokerError> {
         let now = self.now();
+        if !self.store.slack_commands_due(now).await? {
+            return Ok(Vec::new());
+        }
         let rows = loop {
             let mut tx = self.store.begin_background().await?;
             let rows = tx.lease_slack_commands(now, now.plus_std(LEASE), limit).await;
@@ -147,6 +150,9 @@ impl Broker {
     /// Messages that are due.
     pub async fn lease_slack_messages(&self, limit: u32) -> Result<Vec<MessageRow>, BrokerError> {
         let now = self.now();
+        if !self.store.slack_messages_due(now).await? {
+            return Ok(Vec::new());
+        }
         let rows = loop {
             let mut tx = self.store.begin_background().await?;
             let rows = tx.lease_slack_messages(now, now.plus_std(LEASE), limit).await;

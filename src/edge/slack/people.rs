@@ -46,11 +46,14 @@ pub(super) enum Stopped {
     Unavailable,
 }
 
+/// What Slack said of an account, and when.
+type Known = (Timestamp, Result<Account, &'static str>);
+
 /// What is known of the workspace.
 #[derive(Default)]
 pub(super) struct People {
     installation: Mutex<Option<Installation>>,
-    accounts: Mutex<BTreeMap<String, (Timestamp, Result<Account, &'static str>)>>,
+    accounts: Mutex<BTreeMap<String, Known>>,
 }
 
 /// Where the app is installed, as Slack says.

@@ -105,7 +105,7 @@ impl Slack {
                 self.broker.track(async move { me.open_ask(by, trigger, reply, None, filled).await });
             }
             What::Click { action, value, trigger, at, reply } => {
-                self.click(by, action, value, trigger, at, reply).await
+                self.click(by, action, value, trigger, at, reply).await;
             }
             What::HomeOpened => {
                 let me = Arc::clone(self);

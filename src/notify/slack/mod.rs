@@ -187,7 +187,8 @@ impl Chat for SlackClient {
         // Only to where Slack's own answers go: the address came in with a payload.
         let ours = url.host_str() == self.settings.api.host_str() && url.port() == self.settings.api.port();
         let slacks = url.scheme() == "https" && url.host_str() == Some("hooks.slack.com");
-        if !slacks && !(ours && url.scheme() == self.settings.api.scheme()) {
+        let ours = ours && url.scheme() == self.settings.api.scheme();
+        if !slacks && !ours {
             return Err(ChatError::Refused("bad_response_url".to_owned()));
         }
         let answer = self.post(url, None, message).await?;
