@@ -19,9 +19,11 @@ use crate::{
     broker::{
         BrokerError, Ctx,
         input::{Ask, Decide, Extend},
+        slack::page::RequestPage,
         view::Asked,
     },
     domain::{
+        id::RequestId,
         request::RequestState,
         secret::Secret,
         slack::{SlackCommand, SlackDecision, SlackDeed, SlackUser},
@@ -191,8 +193,26 @@ impl Slack {
         };
         match done {
             Ok(_) => Said::Done,
-            Err(error) => said(&error, self.broker.slack_request(ctx, *request).await.ok().as_ref()),
+            Err(error) => said(&error, self.as_it_is_now(ctx, *request, &error).await.ok().as_ref()),
         }
+    }
+
+    /// The request after a refusal. Whoever decided first may be on the way to disk still: its commit is awaited.
+    async fn as_it_is_now(
+        &self,
+        ctx: &Ctx,
+        request: RequestId,
+        error: &BrokerError,
+    ) -> Result<RequestPage, BrokerError> {
+        let mut committed = self.broker.committed();
+        for _ in 0..10 {
+            let page = self.broker.slack_request(ctx, request).await?;
+            if !matches!(error, BrokerError::State(_)) || page.request.state != RequestState::Pending {
+                return Ok(page);
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(100), committed.changed()).await;
+        }
+        self.broker.slack_request(ctx, request).await
     }
 
     /// Where somebody links the account; the code is fresh.
@@ -236,7 +256,7 @@ impl Slack {
 }
 
 /// A refusal is final; that the ledger could not be reached is not.
-fn said(error: &BrokerError, page: Option<&crate::broker::slack::page::RequestPage>) -> Said {
+fn said(error: &BrokerError, page: Option<&RequestPage>) -> Said {
     match error {
         BrokerError::Store(_) | BrokerError::Closing => Said::Later,
         other => Said::Line(words::refusal(other, page)),
