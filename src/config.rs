@@ -52,6 +52,8 @@ pub struct Config {
     /// Where notifications go.
     #[serde(default, rename = "notifier")]
     pub notifiers: Vec<NotifierConfig>,
+    /// Slack.
+    pub slack: Option<SlackConfig>,
     /// When periodic tasks run.
     #[serde(default)]
     pub schedules: Schedules,
@@ -142,6 +144,36 @@ pub enum NotifierConfig {
         #[serde(default)]
         allow_loopback: bool,
     },
+}
+
+/// Slack. Tokens and secrets are in files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackConfig {
+    /// Id of the app, `A…`.
+    pub app_id: String,
+    /// Id of the channel in which requests are shown, `C…`.
+    pub channel: String,
+    /// File with the bot token, `xoxb-…`.
+    pub bot_token_file: PathBuf,
+    /// File with the app-level token, `xapp-…`: opens a socket, and nothing has to be reachable from outside.
+    pub app_token_file: Option<PathBuf>,
+    /// File with the signing secret: for request URLs.
+    pub signing_secret_file: Option<PathBuf>,
+    /// Another base of the Web API than Slack's own.
+    pub api: Option<url::Url>,
+    /// Accept a loopback URL for it, for trying things out.
+    #[serde(default)]
+    pub allow_loopback: bool,
+    /// Members of this group who may decide are asked at once by direct message.
+    pub on_call_group: Option<String>,
+    /// If nobody decided by then, everybody who may decide is asked; 15 minutes if missing.
+    pub escalate_after: Option<Ttl>,
+    /// The same person is asked again after this long at the earliest; 30 minutes if missing.
+    pub remind_every: Option<Ttl>,
+    /// Unique names of people who are never asked by direct message.
+    #[serde(default)]
+    pub quiet: std::collections::BTreeSet<String>,
 }
 
 /// Cron expressions, five fields, UTC.
@@ -249,6 +281,12 @@ impl Config {
         for notifier in &mut config.notifiers {
             if let NotifierConfig::Webhook { secret_file, .. } = notifier {
                 *secret_file = base.join(&*secret_file);
+            }
+        }
+        if let Some(slack) = &mut config.slack {
+            slack.bot_token_file = base.join(&slack.bot_token_file);
+            for file in [&mut slack.app_token_file, &mut slack.signing_secret_file].into_iter().flatten() {
+                *file = base.join(&*file);
             }
         }
         let settings = config.targets.iter_mut().map(|t| &mut t.settings);

@@ -41,6 +41,7 @@ pub async fn compose_at(home: &Path, database: Option<&str>) -> Composed {
         database: database.map_or_else(|| Options::sqlite(&home.join("ledger.db")), Options::new),
         data_dir: home.join("data"),
         policies: Policies::Seed,
+        slack: None,
         targets: seed_targets(),
         applications: Vec::new(),
         sources: Vec::new(),

@@ -10,16 +10,17 @@ use std::{
 
 use anyhow::Context;
 
-use super::custody::Custody;
+use super::{custody::Custody, slack};
 use crate::{
     applications,
     broker::{ApplicationParts, Broker, CheckpointSigner, Parts, Settings, SourceParts},
-    config::NotifierConfig,
+    config::{NotifierConfig, SlackConfig},
     connectors,
     domain::{
         account::ApplicationConfig, capability::Description, catalog::TargetConfig, checkpoint::VerifierKey,
         roster::SourceConfig, secret::Secret, time::Ttl,
     },
+    edge::slack::Slack,
     keys::{FileSigner, KeyFiles, checkpoint_key},
     notify::{
         log::LogNotifier,
@@ -63,6 +64,8 @@ pub struct Setup {
     pub sources: Vec<SourceConfig>,
     /// Notifiers.
     pub notifiers: Vec<NotifierConfig>,
+    /// Slack.
+    pub slack: Option<SlackConfig>,
     /// `iss` of our tokens; also names the audit log.
     pub issuer: String,
     /// Bounds.
@@ -92,6 +95,8 @@ pub struct Composed {
     pub signer: Arc<FileSigner>,
     /// Who is in charge of the ledger.
     pub custody: Custody,
+    /// Slack, put together and not yet running.
+    pub slack: Option<Arc<Slack>>,
 }
 
 /// Longest life of a token that we sign: a verifier may meet a retired key for that long.
@@ -184,6 +189,10 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     let sources = sources_of(setup.sources, &applications, &setup.clock)?;
     let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
     let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
+    let chat = match &setup.slack {
+        Some(config) => Some((config, slack::client(config, Arc::clone(&setup.clock))?)),
+        None => None,
+    };
     let notifiers = notifiers(setup.notifiers, &setup.issuer, &setup.clock)?;
     let origin = log_origin(&store, &setup.issuer).await?;
     let checkpoints = checkpoint_signer(&keys_dir, &origin, setup.entropy.as_ref())?;
@@ -197,12 +206,20 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
         entropy: setup.entropy,
         signer: Arc::clone(&signer) as _,
         checkpoints: Arc::new(checkpoints),
-        settings: Settings { notifiers: notifiers.keys().cloned().collect(), ..setup.settings },
+        settings: Settings {
+            notifiers: notifiers.keys().cloned().collect(),
+            slack: setup.slack.as_ref().map(slack::asking),
+            ..setup.settings
+        },
         observing,
     });
+    let slack = match chat {
+        Some((config, chat)) => Some(slack::surface(config, &broker, chat, &setup.issuer)?),
+        None => None,
+    };
     let node = format!("{}-{}", std::process::id(), hex::encode(random_tag(&broker)?));
     let workers = Workers { broker: Arc::clone(&broker), notifiers, rhythm: setup.rhythm, node };
-    Ok(Composed { broker, workers, signer, custody })
+    Ok(Composed { broker, workers, signer, custody, slack })
 }
 
 /// What speaks to each application. A target whose server is that of an application lends memberships there.
@@ -276,7 +293,7 @@ fn checkpoint_signer(keys: &Path, origin: &str, entropy: &dyn Entropy) -> anyhow
     Ok(CheckpointKey { verifier, key: Box::new(key) })
 }
 
-fn notifiers(
+pub(super) fn notifiers(
     configs: Vec<NotifierConfig>,
     source: &str,
     clock: &Arc<dyn Clock>,

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::{
     compose::{Policies, Setup, compose},
     directory_file::DirectoryFile,
-    serve, tour,
+    fake_slack, serve, tour,
 };
 use crate::{
     broker::{Broker, Settings},
@@ -42,6 +42,8 @@ pub struct DevOptions {
     pub database: Option<String>,
     /// More targets, other policies.
     pub config: Option<PathBuf>,
+    /// Start a Slack of its own beside it.
+    pub fake_slack: bool,
     /// Play the whole story and end.
     pub tour: bool,
 }
@@ -90,7 +92,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         scratch = tempfile::Builder::new().prefix("tidegate-dev-").tempdir().context("no temporary directory")?;
         scratch.path().to_owned()
     };
-    let composed = compose(setup(&options, &data_dir, &url)?).await?;
+    let mut parts = setup(&options, &data_dir, &url)?;
+    let fake = if options.fake_slack { Some(fake_slack::beside(&mut parts).await?) } else { None };
+    let composed = compose(parts).await?;
     if let Some(doubt) = composed.custody.doubt() {
         anyhow::ensure!(
             options.config.is_none() && options.database.is_none(),
@@ -101,7 +105,13 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         composed.broker.take_charge("tidegate dev").await?;
         composed.custody.settle(composed.broker.store()).await?;
     }
-    let access = seed(&composed.broker, &data_dir, &url).await?;
+    let mut access = seed(&composed.broker, &data_dir, &url).await?;
+    if let Some(fake) = &fake {
+        fake.populate(&composed.broker, &access).await?;
+        if let Some(access) = access.as_object_mut() {
+            access.insert("slack".to_owned(), json!({"url": fake.url()}));
+        }
+    }
     if options.json {
         say_json(&access)?;
     } else if !options.tour {
@@ -150,6 +160,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     let (mut applications, mut sources) = (Vec::new(), Vec::new());
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
+    let mut slack_config = None;
     let mut settings = Settings { max_live_grants: None, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
@@ -162,6 +173,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
             policies = Policies::Directory(config.policies);
         }
         notifiers = config.notifiers;
+        slack_config = config.slack;
         settings.max_live_grants = config.limits.max_live_grants;
         if let Some(slack) = config.limits.lease_slack() {
             settings.lease_slack = slack;
@@ -179,6 +191,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         applications,
         sources,
         notifiers,
+        slack: slack_config,
         issuer: url.to_owned(),
         settings,
         rhythm: Rhythm::default(),
@@ -220,7 +233,7 @@ async fn seed(broker: &Arc<Broker>, data_dir: &Path, url: &str) -> anyhow::Resul
     }))
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -250,6 +263,9 @@ fn say_banner(access: &Value, data_dir: &Path, url: &str, kept: bool) -> anyhow:
     writeln!(err, "  API      {url}/v1    OpenAPI {url}/openapi.json")?;
     writeln!(err, "  SCIM     {url}/scim/v2    token in {}/scim.token", tokens.display())?;
     writeln!(err, "  People   {people:?}: ana asks, ben approves, eve administers; workload deploy-bot")?;
+    if let Some(slack) = access.pointer("/slack/url").and_then(Value::as_str) {
+        writeln!(err, "  Slack    {slack}  (a fake one, on which to be anybody)")?;
+    }
     writeln!(err, "  Tokens   {}/<name>.token  (this machine, 24 h)", tokens.display())?;
     writeln!(err, "  Try      export TIDEGATE_SERVER={url} TIDEGATE_TOKEN_FILE={}/ana.token", tokens.display())?;
     writeln!(err, "           tidegate ls entitlements")?;

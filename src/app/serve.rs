@@ -13,7 +13,7 @@ use crate::{
     broker::{DepartureLimit, Settings},
     config::Config,
     domain::time::Ttl,
-    edge::{EdgeParts, Limits, Portal, Rate, router},
+    edge::{EdgeParts, Limits, Portal, Rate, router_with},
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
     store::Options,
@@ -45,6 +45,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
         applications: config.applications.clone(),
         sources: config.sources.clone(),
         notifiers: config.notifiers.clone(),
+        slack: config.slack.clone(),
         issuer: issuer.trim_end_matches('/').to_owned(),
         settings: Settings {
             max_pending: config.limits.max_pending.unwrap_or(defaults.max_pending),
@@ -121,11 +122,12 @@ pub(super) async fn run(
     data_dir: &Path,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let Composed { broker, workers, signer, custody } = composed;
+    let Composed { broker, workers, signer, custody, slack } = composed;
     if let Some(doubt) = custody.doubt() {
         tracing::error!(doubt, "observing only; run `tidegate resume` when no other broker works on this ledger");
     }
     let working = tokio::spawn(workers.run());
+    let talking = slack.clone().map(|slack| tokio::spawn(slack.run()));
     let last_mark = custody.clone();
     let keeping = {
         let (broker, custody, data_dir) = (Arc::clone(&broker), custody, data_dir.to_owned());
@@ -156,13 +158,9 @@ pub(super) async fn run(
             }
         })
     };
-    let app = router(EdgeParts {
-        broker: Arc::clone(&broker),
-        prometheus,
-        limits,
-        entropy: Arc::new(SystemEntropy::new()),
-        portal,
-    });
+    let parts =
+        EdgeParts { broker: Arc::clone(&broker), prometheus, limits, entropy: Arc::new(SystemEntropy::new()), portal };
+    let app = router_with(parts, slack);
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let closing = broker.closing().clone();
     let ending = {
@@ -187,6 +185,9 @@ pub(super) async fn run(
     closing.cancel();
     let patience = tokio::time::timeout(PATIENCE, working).await;
     let _ = keeping.await;
+    if let Some(talking) = talking {
+        let _ = tokio::time::timeout(PATIENCE, talking).await;
+    }
     if !broker.is_observing()
         && let Ok(size) = broker.store().audit_size().await
         && let Err(error) = last_mark.remember(size)

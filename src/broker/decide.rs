@@ -69,6 +69,7 @@ impl Broker {
             self.store.subject(request.requester, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
         let policy = self.policy();
         let groups = Self::may_decide(ctx, &policy, &request, &requester, &subject)?;
+        Self::shown_and_trusted(ctx, &policy, &request, &decide, approve)?;
         if decide.duration.is_some_and(|ttl| ttl > request.ttl) {
             return Err(BrokerError::invalid(
                 "duration",

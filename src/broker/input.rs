@@ -41,6 +41,8 @@ pub struct Decide {
     pub comment: String,
     /// Shorter duration.
     pub duration: Option<Ttl>,
+    /// Hash of the terms that the approver was shown, where a surface shows them ahead of time.
+    pub terms: Option<String>,
 }
 
 /// Page and order of a list.

@@ -12,6 +12,7 @@ mod cancel;
 mod claim;
 mod context;
 mod decide;
+mod delivery;
 mod end;
 mod error;
 mod extend;
@@ -32,6 +33,7 @@ mod session;
 mod sightings;
 mod sign_in;
 mod simulate;
+pub mod slack;
 mod source;
 mod source_token;
 mod sweep;
@@ -122,6 +124,8 @@ pub struct Settings {
     pub session_ttl: Ttl,
     /// Names of the notifiers that get messages from the outbox.
     pub notifiers: Vec<String>,
+    /// Whom to ask in Slack; `None` without Slack.
+    pub slack: Option<slack::SlackSettings>,
 }
 
 impl Default for Settings {
@@ -144,6 +148,7 @@ impl Default for Settings {
             session_idle: Ttl::seconds_or_one(3600),
             session_ttl: Ttl::seconds_or_one(12 * 3600),
             notifiers: Vec::new(),
+            slack: None,
         }
     }
 }

@@ -84,7 +84,10 @@ impl Broker {
     pub async fn prune(&self, before: crate::domain::time::Timestamp) -> Result<u64, BrokerError> {
         loop {
             let mut tx = self.store.begin().await?;
-            let pruned = tx.prune(before, 1000).await;
+            let pruned = async {
+                Ok::<_, crate::store::StoreError>(tx.prune(before, 1000).await? + tx.prune_slack(before).await?)
+            }
+            .await;
             if let Some(result) = tx.end(pruned).await {
                 return Ok(result?);
             }

@@ -122,7 +122,7 @@ impl Broker {
         Ok(Self::may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
     }
 
-    async fn timeline(&self, filter: AuditFilter) -> Result<Vec<TimelineEntry>, BrokerError> {
+    pub(super) async fn timeline(&self, filter: AuditFilter) -> Result<Vec<TimelineEntry>, BrokerError> {
         let page = self.store.events(&filter, 0, 500).await?;
         let mut timeline = Vec::with_capacity(page.items.len());
         for stored in page.items {

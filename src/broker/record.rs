@@ -98,7 +98,9 @@ impl Broker {
         g: &Grant,
         details: Value,
     ) -> Result<(), BrokerError> {
-        self.note(into, self.grant_event(cause, action, g, details)?)
+        let event = self.grant_event(cause, action, g, details)?;
+        self.want_of_grant(into.as_mut(), action, g, &event.details, cause.now);
+        self.note(into, event)
     }
 
     /// Record that a grant does not decode: it is left to people, and harms no other.
@@ -134,6 +136,7 @@ impl Broker {
         event.subject = Some(r.subject);
         event.request = Some(r.id);
         tracing::debug!(action, request = %r.id, "request");
+        self.want_of_request(into.as_mut(), action, r, &event.details, cause.now);
         self.note(into, event)
     }
 

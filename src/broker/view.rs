@@ -126,6 +126,27 @@ pub struct ApprovalsView {
     pub from: Vec<String>,
 }
 
+/// A message to a notifier, and what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeliveryView {
+    /// Its id; stays the same over retries and replays.
+    pub id: String,
+    /// Name of the notifier.
+    pub notifier: String,
+    /// `access.grant.ended`…
+    pub kind: String,
+    /// When it happened.
+    pub at: String,
+    /// `waiting`, `delivered`, `given_up`.
+    pub state: String,
+    /// Tries so far.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_try: Option<String>,
+    /// What the receiver answered last, if it did not take it.
+    pub last_error: Option<String>,
+}
+
 /// One person's decision.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalView {

@@ -34,12 +34,14 @@ mod scim;
 mod search;
 pub mod server;
 mod show;
+mod slack;
 mod sync;
 mod targets;
 mod text;
 mod token;
 mod view;
 mod wait;
+mod webhook;
 mod whoami;
 mod workload;
 
@@ -109,6 +111,8 @@ enum ClientCommand {
     Sync(sync::SyncArgs),
     Token(token::TokenArgs),
     Workload(workload::WorkloadArgs),
+    Slack(slack::SlackArgs),
+    Webhook(webhook::WebhookArgs),
     /// Check everything between this machine and a working call
     Doctor,
     Completion(local::CompletionArgs),
@@ -199,6 +203,8 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Sync(args) => sync::run(args, cx).await,
         ClientCommand::Token(args) => token::run(args, cx).await,
         ClientCommand::Workload(args) => workload::run(args, cx).await,
+        ClientCommand::Slack(args) => slack::run(args, cx).await,
+        ClientCommand::Webhook(args) => webhook::run(args, cx).await,
         ClientCommand::Doctor => doctor::run(cx).await,
         ClientCommand::Completion(args) => local::completion(&args, &cx.ui),
         ClientCommand::Man(args) => local::man(&args, &cx.ui),

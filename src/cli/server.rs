@@ -41,6 +41,9 @@ pub struct DevArgs {
     /// Configuration file to add to the built-in one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Start a Slack of its own beside it, with a page on which to be anybody
+    #[arg(long)]
+    pub fake_slack: bool,
     /// Play the whole story against itself, step by step, and end
     #[arg(long)]
     pub tour: bool,
@@ -76,7 +79,7 @@ pub struct BootstrapArgs {
 
 const DEFAULT_CONFIG: &str = "/etc/tidegate/tidegate.toml";
 
-fn read(config: Option<PathBuf>) -> anyhow::Result<Config> {
+pub(super) fn read(config: Option<PathBuf>) -> anyhow::Result<Config> {
     Ok(Config::read(&config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))?)
 }
 
@@ -105,8 +108,9 @@ async fn dispatch(command: ServerCommand, cx: &Cx) -> Done {
     let failure = |e: anyhow::Error| Failure::local(format!("{e:#}"));
     match command {
         ServerCommand::Dev(args) => {
-            let DevArgs { port, data, database, config, tour } = args;
-            app::dev(DevOptions { json: cx.ui.json(), port, data, database, config, tour }).await.map_err(failure)?;
+            let DevArgs { port, data, database, config, fake_slack, tour } = args;
+            let options = DevOptions { json: cx.ui.json(), port, data, database, config, fake_slack, tour };
+            app::dev(options).await.map_err(failure)?;
         }
         ServerCommand::Serve(args) => {
             let config = read(args.config).map_err(failure)?;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Ttl;
+use super::{slack::SlackDecision, time::Ttl};
 
 /// Name of a target, as in configuration: `prod-db`.
 pub type TargetId = Arc<str>;
@@ -38,6 +38,8 @@ pub struct Entitlement {
     pub max_claims: Option<u32>,
     /// How long a request may wait for approval.
     pub approval_timeout: Ttl,
+    /// How far a click in Slack decides on it.
+    pub slack_decision: SlackDecision,
     /// Free labels for search and policy.
     pub labels: BTreeMap<String, String>,
 }

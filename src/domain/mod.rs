@@ -19,4 +19,5 @@ pub mod request;
 pub mod roster;
 pub mod scim;
 pub mod secret;
+pub mod slack;
 pub mod time;

@@ -4,7 +4,10 @@
 pub mod http;
 pub mod inbound;
 mod scim;
+pub mod slack;
 pub mod web;
+
+use std::sync::Arc;
 
 use ::http::{HeaderMap, Method, header};
 use axum::{
@@ -30,10 +33,19 @@ pub use self::{
 /// Every way in, with a fallback that answers 404 as a problem. Serve it with
 /// `into_make_service_with_connect_info::<SocketAddr>()`, or all clients share one address.
 pub fn router(parts: EdgeParts) -> Router {
-    let (router, document) = http::routes();
+    router_with(parts, None)
+}
+
+/// The same, with the request URLs of Slack.
+pub fn router_with(parts: EdgeParts, slack: Option<Arc<slack::Slack>>) -> Router {
+    let (mut router, document) = http::routes();
+    if let Some(slack) = slack {
+        router = router.merge(slack::routes(slack));
+    }
     let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let scim = scim::templates();
-    let templates = document.paths.paths.keys().chain(&scim).map(String::as_str).chain(web::paths());
+    let templates =
+        document.paths.paths.keys().chain(&scim).map(String::as_str).chain(web::paths()).chain(slack::PATHS);
     let edge = Shared::new(parts, Routes::new(templates), json);
     let router = if edge.portal.is_on() { router.merge(web::routes(&edge)) } else { router };
     router

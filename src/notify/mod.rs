@@ -5,4 +5,5 @@
 
 pub mod log;
 pub mod signing;
+pub mod slack;
 pub mod webhook;

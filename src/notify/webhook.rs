@@ -108,7 +108,7 @@ fn cloud_event(message: &Message, source: &str) -> serde_json::Value {
 }
 
 /// What went wrong, without the URL, which may be a secret itself.
-fn describe(error: &reqwest::Error) -> String {
+pub(super) fn describe(error: &reqwest::Error) -> String {
     let what = if error.is_timeout() {
         "the receiver did not answer in time"
     } else if error.is_connect() {

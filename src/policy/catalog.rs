@@ -14,6 +14,7 @@ use super::{
 use crate::domain::{
     capability::Description,
     catalog::{Catalog, Entitlement},
+    slack::SlackDecision,
     time::Ttl,
 };
 
@@ -52,6 +53,8 @@ struct Line {
     #[serde(default)]
     approval_timeout: Option<Spanned<Ttl>>,
     #[serde(default)]
+    slack_decision: SlackDecision,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
@@ -82,7 +85,7 @@ pub(super) fn parse(
             e.span().unwrap_or_default(),
             e.message().to_owned(),
             "fields of an [[entitlement]]: id, target, title, default_ttl, max_ttl, sensitivity (required); description, \
-             parameters, approvers, allow_no_backstop, max_claims, approval_timeout, labels",
+             parameters, approvers, allow_no_backstop, max_claims, approval_timeout, slack_decision, labels",
         ),
     }
     (reader.catalog, reader.descriptions)
@@ -131,6 +134,7 @@ impl Reader<'_> {
             // Where a later claim does not end the earlier copy, one is the bound unless the catalog says another.
             max_claims: line.max_claims.map(Spanned::into_inner).or(copies_pile_up.then_some(1)),
             approval_timeout: line.approval_timeout.map_or(DEFAULT_APPROVAL_TIMEOUT, Spanned::into_inner),
+            slack_decision: line.slack_decision,
             labels: line.labels,
         };
         self.catalog.entitlements.insert(id, Arc::new(entitlement));

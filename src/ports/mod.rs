@@ -1,6 +1,7 @@
 //! Traits only: what the core needs from the world. Adapters implement them; nothing here does I/O.
 
 pub mod application;
+pub mod chat;
 pub mod clock;
 pub mod connector;
 pub mod directory;

@@ -15,6 +15,7 @@ use super::{
     identities::Recheck,
     row::{Reader, to_json},
     rows::{Bound, RowsSql},
+    slack::SlackWish,
 };
 use crate::{
     domain::{
@@ -46,6 +47,8 @@ pub struct Change {
     pub ended: Option<Ended>,
     /// A temporary membership that goes; none there is done.
     pub left: Option<Left>,
+    /// Messages that Slack is to show, made or shown anew.
+    pub slack: Vec<SlackWish>,
     /// For the outbox: which notifier, and what it delivers.
     pub messages: Vec<(String, Message)>,
     /// One for each state change; they get their places in the log at commit.
@@ -150,6 +153,7 @@ impl Change {
 
     /// Events and messages of another one, after the own.
     pub(super) fn take_over(&mut self, other: Self) {
+        self.slack.extend(other.slack);
         self.messages.extend(other.messages);
         self.events.extend(other.events);
     }
@@ -417,6 +421,9 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
 
     let messages: Vec<_> = changes.iter().flat_map(|c| &c.messages).collect();
     insert_messages(db, &messages).await?;
+    for wish in changes.iter().flat_map(|c| &c.slack) {
+        wish.statement().execute(&mut *db).await?;
+    }
     Ok(written)
 }
 

@@ -25,6 +25,7 @@ macro_rules! migrations {
             4 "lifecycle" "0004_lifecycle.sql",
             5 "sessions" "0005_sessions.sql",
             6 "sync" "0006_sync.sql",
+            7 "slack" "0007_slack.sql",
             8 "shared access" "0008_shared_access.sql",
         )
     };

@@ -2,8 +2,11 @@
 
 use sqlx::{any::AnyRow, query};
 
-use super::{StoreError, Tx, row::Reader};
-use crate::{domain::time::Timestamp, ports::notifier::Message};
+use super::{Page, StoreError, Tx, row::Reader};
+use crate::{
+    domain::{id::MessageId, time::Timestamp},
+    ports::notifier::Message,
+};
 
 /// A message that a worker has leased.
 #[derive(Debug, Clone)]
@@ -18,6 +21,41 @@ pub struct Outgoing {
     pub epoch: i64,
 }
 
+/// A message and what became of it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its id.
+    pub id: MessageId,
+    /// Which notifier delivers it.
+    pub notifier: String,
+    /// What it tells.
+    pub kind: String,
+    /// When that happened.
+    pub at: Timestamp,
+    /// When it is tried next.
+    pub due_at: Option<Timestamp>,
+    /// Tries so far.
+    pub attempts: u32,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When it was delivered, or given up.
+    pub delivered_at: Option<Timestamp>,
+}
+
+fn delivery(row: &AnyRow) -> Result<Delivery, StoreError> {
+    let r = Reader::new("outbox", row);
+    Ok(Delivery {
+        id: r.parsed("id")?,
+        notifier: r.text("notifier")?,
+        kind: r.text("kind")?,
+        at: r.instant("at")?,
+        due_at: r.optional_instant("due_at")?,
+        attempts: r.number("attempts")?,
+        last_error: r.optional_text("last_error")?,
+        delivered_at: r.optional_instant("delivered_at")?,
+    })
+}
+
 fn outgoing(row: &AnyRow) -> Result<Outgoing, StoreError> {
     let r = Reader::new("outbox", row);
     Ok(Outgoing {
@@ -29,6 +67,23 @@ fn outgoing(row: &AnyRow) -> Result<Outgoing, StoreError> {
 }
 
 impl super::Store {
+    /// Messages and what became of them, newest first, before the cursor.
+    pub async fn deliveries(&self, after: Option<&str>, limit: u32) -> Result<Page<Delivery>, StoreError> {
+        const SQL: &str = "SELECT id, notifier, kind, at, due_at, attempts, last_error, delivered_at FROM outbox \
+                           WHERE id < $1 ORDER BY id DESC LIMIT $2";
+        let rows =
+            query(SQL).bind(after.unwrap_or("~")).bind(i64::from(limit) + 1).fetch_all(&self.inner.readers).await?;
+        Ok(Page::read(&rows, limit, "id", delivery))
+    }
+
+    /// One message.
+    pub async fn delivery(&self, id: MessageId) -> Result<Option<Delivery>, StoreError> {
+        const SQL: &str = "SELECT id, notifier, kind, at, due_at, attempts, last_error, delivered_at FROM outbox \
+                           WHERE id = $1";
+        let row = query(SQL).bind(id.to_string()).fetch_optional(&self.inner.readers).await?;
+        row.as_ref().map(delivery).transpose()
+    }
+
     /// Messages that wait for delivery.
     pub async fn outbox_depth(&self) -> Result<u64, StoreError> {
         let row =
@@ -73,6 +128,13 @@ impl Tx {
             .bind(epoch),
         )
         .await
+    }
+
+    /// Due now, with all its tries ahead. Whoever is at it at this moment delivers it, and it is delivered once more.
+    pub async fn replay_message(&mut self, id: MessageId, now: Timestamp) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE outbox SET due_at = $1, attempts = 0, epoch = epoch + 1, delivered_at = NULL, \
+                           last_error = NULL WHERE id = $2";
+        self.execute_one(query(SQL).bind(now.micros()).bind(id.to_string())).await
     }
 
     /// Try again later.

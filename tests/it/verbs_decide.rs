@@ -54,7 +54,7 @@ async fn an_approver_may_shorten_and_not_prolong(db: Db) {
     let longer = Decide { duration: Some(ttl(3601)), ..Decide::default() };
     let error = world.broker.approve(&ben, request_id(&request), longer).await;
     refused!(error, BrokerError::Invalid { field: "duration", .. });
-    let shorter = Decide { duration: Some(ttl(300)), comment: "five minutes will do".to_owned() };
+    let shorter = Decide { duration: Some(ttl(300)), comment: "five minutes will do".to_owned(), ..Decide::default() };
     let request = world.broker.approve(&ben, request_id(&request), shorter).await.unwrap();
     assert_eq!(request.duration, 300);
     let grant = world.grant(&request.grants[0].id).await;

@@ -60,7 +60,7 @@ async fn reasons_are_texts_for_people(db: Db) {
     let request = world.ask("ana", ask).await.unwrap();
     assert!(request.reason.ends_with('✓') && request.reason.starts_with('ü'));
     let request = world.ask("ana", want(ADMIN, 60)).await.unwrap();
-    let decide = Decide { comment: long, duration: None };
+    let decide = Decide { comment: long, ..Decide::default() };
     let answer = world.broker.approve(&world.who("ben").await, request_id(&request), decide).await;
     refused!(answer, BrokerError::Invalid { field: "comment", .. });
 }

@@ -15,6 +15,7 @@ use tidegate::{
         input::{Ask, Decide},
         view::{Asked, GrantView, RequestView},
     },
+    config::SlackConfig,
     connectors::faulty::{Faults, Faulty},
     domain::{
         account::ApplicationConfig,
@@ -24,6 +25,7 @@ use tidegate::{
         roster::SourceConfig,
         time::{Timestamp, Ttl},
     },
+    edge::slack::Slack,
     ports::{
         clock::{Clock, ManualClock},
         entropy::SystemEntropy,
@@ -47,6 +49,7 @@ pub const NOON: &str = "2026-11-23T12:00:00Z";
 pub struct World {
     pub broker: Arc<Broker>,
     pub workers: Workers,
+    pub slack: Option<Arc<Slack>>,
     pub clock: Arc<ManualClock>,
     /// By target.
     pub faults: BTreeMap<String, Arc<Faults>>,
@@ -63,6 +66,8 @@ pub struct Plan {
     pub applications: Vec<ApplicationConfig>,
     pub sources: Vec<SourceConfig>,
     pub policies: Policies,
+    pub slack: Option<SlackConfig>,
+    pub clock: Arc<ManualClock>,
 }
 
 impl Plan {
@@ -74,6 +79,8 @@ impl Plan {
             applications: Vec::new(),
             sources: Vec::new(),
             policies: Policies::Seed,
+            slack: None,
+            clock: Arc::new(ManualClock::at(NOON.parse().unwrap())),
         }
     }
 
@@ -83,7 +90,7 @@ impl Plan {
             Db::Sqlite => Options::sqlite(&home.path().join("ledger.db")),
             Db::Postgres => Options::new(ledger_url().await),
         };
-        let clock = Arc::new(ManualClock::at(NOON.parse().unwrap()));
+        let clock = Arc::clone(&self.clock);
         self.compose(home, database, clock).await
     }
 
@@ -112,6 +119,7 @@ impl Plan {
             applications: self.applications,
             sources: self.sources,
             notifiers: Vec::new(),
+            slack: self.slack,
             issuer: "http://127.0.0.1:8420".to_owned(),
             settings: self.settings,
             rhythm: Rhythm::default(),
@@ -122,13 +130,13 @@ impl Plan {
         })
         .await
         .unwrap();
-        let Composed { broker, workers, .. } = composed;
+        let Composed { broker, workers, slack, .. } = composed;
         let directory = seed_directory().unwrap();
         if !broker.is_observing() {
             directory.apply(broker.store(), broker.entropy(), clock.now()).await.unwrap();
         }
         let faults = faults.lock().unwrap().clone();
-        World { broker, workers, clock, faults, database, data_dir, home }
+        World { broker, workers, slack, clock, faults, database, data_dir, home }
     }
 }
 

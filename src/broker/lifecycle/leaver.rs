@@ -43,6 +43,7 @@ impl Broker {
         // Everything that it signs in with.
         let tokens = tx.end_credentials_of(id, cause.now).await?;
         tx.revoke_sessions_of(id, cause.now).await?;
+        self.unlink_slack_of(tx, cause, id).await?;
         // Requests before grants: whoever approves one at this moment is waited for, and its grants are seen.
         let mut cancelled = Vec::new();
         for request in tx.open_requests_of(id).await? {

@@ -75,6 +75,7 @@ mod tests {
 
     fn entitlement(sensitivity: u8) -> Entitlement {
         Entitlement {
+            slack_decision: crate::domain::slack::SlackDecision::Link,
             id: "e".into(),
             target: "t".into(),
             title: String::new(),

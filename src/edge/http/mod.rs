@@ -22,6 +22,7 @@ pub use document::{Changes, Public, Reads, ReadsOne};
 fn endpoints() -> OpenApiRouter<Edge> {
     OpenApiRouter::with_openapi(document::Document::openapi())
         .routes(routes!(v1::me::handler))
+        .routes(routes!(v1::slack_link::handler))
         .routes(routes!(v1::entitlements::handler))
         .routes(routes!(v1::requests::create::handler, v1::requests::list::handler))
         .routes(routes!(v1::requests::read::handler))
@@ -70,6 +71,8 @@ fn endpoints() -> OpenApiRouter<Edge> {
         .routes(routes!(v1::audit::checkpoint::handler))
         .routes(routes!(v1::audit::checkpoints::handler))
         .routes(routes!(v1::audit::proof::handler))
+        .routes(routes!(v1::deliveries::list::handler))
+        .routes(routes!(v1::deliveries::replay::handler))
         .routes(routes!(v1::policy::simulate::handler))
         .routes(routes!(v1::events::handler))
         .routes(routes!(oauth::token::handler))

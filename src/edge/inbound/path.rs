@@ -6,7 +6,9 @@ use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
 use super::problem::Problem;
-use crate::domain::id::{EventId, GrantId, IdentityId, LockId, RequestId, RunId, SessionId, TaskId, TokenId};
+use crate::domain::id::{
+    EventId, GrantId, IdentityId, LockId, MessageId, RequestId, RunId, SessionId, TaskId, TokenId,
+};
 
 /// An id that can stand in a path, and what it is an id of.
 pub trait InPath: FromStr {
@@ -37,6 +39,9 @@ impl InPath for TaskId {
 }
 impl InPath for RunId {
     const NOUN: &'static str = "run";
+}
+impl InPath for MessageId {
+    const NOUN: &'static str = "delivery";
 }
 impl InPath for IdentityId {
     const NOUN: &'static str = "identity";

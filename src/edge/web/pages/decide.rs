@@ -18,7 +18,7 @@ use crate::{
 const AT_ONCE: usize = 100;
 
 fn decision(fields: &Fields) -> Result<Decide, Problem> {
-    Ok(Decide { comment: fields.text("comment"), duration: fields.parsed::<Ttl>("duration")? })
+    Ok(Decide { comment: fields.text("comment"), duration: fields.parsed::<Ttl>("duration")?, terms: None })
 }
 
 /// Back to where the form was, if that is the list; else to the request.

@@ -44,6 +44,7 @@ pub async fn handler(
     PathId(id): PathId<RequestId>,
     OptionalBody(body): OptionalBody<Approval>,
 ) -> Result<Json<RequestView>, Problem> {
-    let decide = Decide { comment: body.comment, duration: optional_ttl(body.duration, "duration")? };
+    let decide =
+        Decide { comment: body.comment, duration: optional_ttl(body.duration, "duration")?, ..Decide::default() };
     Ok(Json(carry_through(async move { edge.broker.approve(&ctx, id, decide).await }).await?))
 }

@@ -36,6 +36,6 @@ pub async fn handler(
     PathId(id): PathId<RequestId>,
     JsonBody(body): JsonBody<Denial>,
 ) -> Result<Json<RequestView>, Problem> {
-    let decide = Decide { comment: body.comment, duration: None };
+    let decide = Decide { comment: body.comment, ..Decide::default() };
     Ok(Json(carry_through(async move { edge.broker.deny(&ctx, id, decide).await }).await?))
 }
