@@ -6,6 +6,8 @@ use tidegate::{
     ports::notifier::Message,
 };
 
+use tidegate::store::Change;
+
 use crate::http_app::App;
 
 #[tokio::test]
@@ -14,9 +16,9 @@ async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
     let (store, now) = (app.world.store(), app.world.now());
     let id = MessageId::new(app.world.broker.entropy().ulid(now).unwrap());
     let message = Message { id, kind: "access.grant.ended".to_owned(), at: now, data: json!({}) };
-    let mut tx = store.begin().await.unwrap();
-    let done = tx.insert_message("siem", &message).await;
-    tx.end(done).await.unwrap().unwrap();
+    let mut change = Change::default();
+    change.message("siem", message);
+    store.write(change).await.unwrap();
     let mut tx = store.begin().await.unwrap();
     let done = tx.settle_message(&id.to_string(), 0, now, Some("it answered 410 Gone")).await;
     tx.end(done).await.unwrap().unwrap();

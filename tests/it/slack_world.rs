@@ -203,6 +203,7 @@ impl Desk {
 pub async fn serve(world: &World) -> String {
     let limits = Limits { per_identity: None, per_address: None, ..Limits::default() };
     let parts = EdgeParts {
+        portal: tidegate::edge::Portal::default(),
         broker: Arc::clone(&world.broker),
         prometheus: None,
         limits,
