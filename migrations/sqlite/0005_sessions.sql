@@ -37,5 +37,3 @@ CREATE INDEX sign_in_codes_age ON sign_in_codes (expires_at);
 
 -- Lists of what is live or pending, newest first, however long the history is.
 CREATE INDEX grants_live_newest ON grants (id) WHERE state NOT IN ('ended', 'failed');
--- Whom an identity provider vouches for by e-mail.
-CREATE INDEX identities_email ON identities (lower(email)) WHERE email IS NOT NULL;

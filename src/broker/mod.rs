@@ -36,6 +36,7 @@ mod simulate;
 pub mod slack;
 mod source;
 mod source_token;
+mod source_view;
 mod sweep;
 mod sync;
 mod target;

@@ -104,7 +104,7 @@ impl Store {
         const SQL: &str = concat!(
             "SELECT ",
             subject_columns!(),
-            " FROM identities i WHERE lower(i.email) = $3 AND i.email IS NOT NULL AND i.kind = 'person' LIMIT 2"
+            " FROM identities i WHERE i.email_key = $3 AND i.deleted_at IS NULL AND i.kind = 'person' LIMIT 2"
         );
         let rows = query(SQL)
             .bind(now.micros())
