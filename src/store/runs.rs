@@ -5,7 +5,7 @@ use sqlx::{any::AnyRow, query};
 use super::{
     Page, Store, StoreError, Tx,
     groups::{group, group_columns},
-    identities::identity,
+    identities::{identity, identity_columns},
     row::{Reader, readable},
 };
 use crate::domain::{
@@ -194,9 +194,11 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Identity>, StoreError> {
-        const SQL: &str = "SELECT id, kind, name, display_name, email, active, owner_id, contract_end, attributes, \
-                           version, source_id, origin, external_id, backup_owner_id, orphaned_at, deleted_at \
-                           FROM identities WHERE source_id = $1 AND active = 1 AND id > $2 ORDER BY id LIMIT $3";
+        const SQL: &str = concat!(
+            "SELECT ",
+            identity_columns!(),
+            " FROM identities i WHERE i.source_id = $1 AND i.active = 1 AND i.id > $2 ORDER BY i.id LIMIT $3"
+        );
         let rows = query(SQL)
             .bind(source.to_string())
             .bind(after)
@@ -208,9 +210,11 @@ impl Store {
 
     /// The identity that a source knows by that name; not one that it deleted.
     pub async fn of_source(&self, source: SourceId, external_id: &str) -> Result<Option<Identity>, StoreError> {
-        const SQL: &str = "SELECT id, kind, name, display_name, email, active, owner_id, contract_end, attributes, \
-                           version, source_id, origin, external_id, backup_owner_id, orphaned_at, deleted_at \
-                           FROM identities WHERE source_id = $1 AND external_id = $2 AND deleted_at IS NULL";
+        const SQL: &str = concat!(
+            "SELECT ",
+            identity_columns!(),
+            " FROM identities i WHERE i.source_id = $1 AND i.external_id = $2 AND i.deleted_at IS NULL"
+        );
         let row = query(SQL).bind(source.to_string()).bind(external_id).fetch_optional(&self.inner.readers).await?;
         row.as_ref().map(identity).transpose()
     }

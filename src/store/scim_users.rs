@@ -41,10 +41,11 @@ pub struct ScimUser {
 /// Column list of a user; `$1` is the separator.
 macro_rules! columns {
     () => {
-        "i.id, i.kind, i.name, i.display_name, i.email, i.active, i.owner_id, i.contract_end, i.attributes, i.version, \
-         i.source_id, i.origin, i.external_id, i.backup_owner_id, i.orphaned_at, i.deleted_at, i.created_at, \
-         i.updated_at, d.document, (SELECT string_agg(g.id || ' ' || g.name, $1) FROM memberships m \
-         JOIN groups g ON g.id = m.group_id WHERE m.identity_id = i.id AND m.grant_id = '') AS in_groups"
+        concat!(
+            $crate::store::identities::identity_columns!(),
+            ", i.created_at, i.updated_at, d.document, (SELECT string_agg(g.id || ' ' || g.name, $1) FROM memberships m \
+             JOIN groups g ON g.id = m.group_id WHERE m.identity_id = i.id AND m.grant_id = '') AS in_groups"
+        )
     };
 }
 

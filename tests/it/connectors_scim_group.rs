@@ -147,7 +147,7 @@ async fn scim_group_leaves_a_standing_member_in() {
     assert_eq!(applied["was_member"], true);
     let gone = suite.close(c.as_ref(), &intent.recipe).await;
     assert!(matches!(gone, Presence::Absent(evidence) if evidence["was_member"] == true));
-    assert_eq!(suite.server.members(&suite.group).await, [suite.account.clone()]);
+    assert_eq!(suite.server.members(&suite.group).await, std::slice::from_ref(&suite.account));
 }
 
 #[tokio::test]

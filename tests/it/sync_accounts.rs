@@ -20,8 +20,9 @@ use crate::{
 /// An application at that server, with more of its configuration.
 pub fn application(server: &ScimServer, more: Value) -> ApplicationConfig {
     let mut config = json!({"id": "wiki", "kind": "scim", "timeout_seconds": 5, "settings": server.settings()});
-    for (name, value) in more.as_object().unwrap() {
-        config[name] = value.clone();
+    let Value::Object(more) = more else { panic!("more of a configuration is a table") };
+    for (name, value) in more {
+        config[name] = value;
     }
     serde_json::from_value(config).unwrap()
 }

@@ -156,7 +156,6 @@ impl Alignment<'_> {
         };
         let differences = desired.differences(&is);
         if !differences.is_empty() {
-            crate::failpoint::hit("sync.before_update");
             match self.app.call(Purpose::Issue, self.speaks.update(&is, desired, &differences)).await? {
                 Changed::Done => {
                     self.done.deeds.push(Deed::Updated(differences.into_iter().map(|d| d.attribute).collect()));
@@ -286,7 +285,6 @@ impl Alignment<'_> {
         };
         self.done.remote_id = Some(is.remote_id.clone());
         if is.active {
-            crate::failpoint::hit("sync.before_deactivate");
             self.app.call(Purpose::Revoke, self.speaks.deactivate(&is)).await?;
             self.done.deeds.push(Deed::Deactivated);
         }

@@ -54,7 +54,7 @@ impl Broker {
                 let overdue = task.deadline <= now;
                 if overdue {
                     tracing::error!(task = %task.id, application = task.application, owner = task.owner, "a task is overdue");
-                    self.note_task(&mut tx, &Cause::worker(task.correlation, now), "task.overdue", &task, json!({})).await?;
+                    self.note_task(&mut tx, &Cause::worker(task.correlation, now), "task.overdue", &task, json!({}))?;
                 }
                 let worked = Worked {
                     remote_id: None,
@@ -85,7 +85,7 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let Some(task) = task else { return Ok(()) };
         tx.close_task(task.id, None, None, now).await?;
-        self.note_task(tx, &Cause::worker(task.correlation, now), "task.superseded", &task, json!({})).await
+        self.note_task(tx, &Cause::worker(task.correlation, now), "task.superseded", &task, json!({}))
     }
 
     async fn make_task(
@@ -123,11 +123,11 @@ impl Broker {
         tx.insert_task(&task).await?;
         let cause = Cause::worker(row.correlation, now);
         let details = json!({"owner": task.owner, "deadline": task.deadline});
-        self.note_task(tx, &cause, "task.created", &task, details).await?;
+        self.note_task(tx, &cause, "task.created", &task, details)?;
         Ok(task)
     }
 
-    async fn note_task(
+    fn note_task(
         &self,
         tx: &mut Tx,
         cause: &Cause,
@@ -187,7 +187,7 @@ impl Broker {
                 tx.task_done(&task, matches!(task.what.as_str(), "deactivate" | "delete"), ctx.now).await?;
                 // The event belongs to what the task follows from, and says who did it.
                 let cause = Cause { correlation: task.correlation, ..cause };
-                self.note_task(&mut tx, &cause, "task.done", &task, json!({"evidence": evidence})).await?;
+                self.note_task(&mut tx, &cause, "task.done", &task, json!({"evidence": evidence}))?;
                 let details = json!({"by_hand": true, "task": task.id, "evidence": evidence});
                 let mut event = self.event(&cause, "account.verified", details)?;
                 event.subject = Some(task.identity);

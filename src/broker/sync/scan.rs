@@ -98,7 +98,6 @@ impl Broker {
             }
             self.write(&mut scan).await?;
             self.renew(run).await?;
-            crate::failpoint::hit("sync.page");
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -301,7 +300,7 @@ impl Broker {
                     }
                     verified += u64::from(fine);
                     let action = if fine { "account.verified" } else { "account.drift" };
-                    self.note_account(&mut tx, cause, action, row, details.clone()).await?;
+                    self.note_account(&mut tx, cause, action, row, details.clone())?;
                 }
                 Ok::<_, BrokerError>(verified)
             }

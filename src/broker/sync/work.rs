@@ -117,7 +117,7 @@ impl Broker {
             let mut tx = self.store.begin_background().await?;
             let written = async {
                 tx.record_account(row, &worked, now).await?;
-                self.note_work(&mut tx, row, wanted, &done, &outcome, &worked, now).await
+                self.note_work(&mut tx, row, wanted, &done, &outcome, &worked, now)
             }
             .await;
             if let Some(result) = tx.end(written).await {
@@ -194,7 +194,7 @@ impl Broker {
 
     /// What was done, and what was read back, as events of the call that it follows from.
     #[allow(clippy::too_many_arguments, reason = "all of what was found out about one account, once")]
-    async fn note_work(
+    fn note_work(
         &self,
         tx: &mut Tx,
         row: &AccountRow,
@@ -210,7 +210,7 @@ impl Broker {
             if let Value::Object(details) = &mut details {
                 details.insert("remote_id".to_owned(), json!(done.remote_id.as_ref().or(row.remote_id.as_ref())));
             }
-            self.note_account(tx, &cause, deed.action(), row, details).await?;
+            self.note_account(tx, &cause, deed.action(), row, details)?;
         }
         match (outcome, &worked.last_error) {
             // Once for each event that it follows from, and not at each look.
@@ -218,7 +218,7 @@ impl Broker {
                 if !done.deeds.is_empty() || row.state != worked.state || row.pushed != worked.pushed =>
             {
                 let details = json!({"should_be": wanted.verb(), "read_back": evidence, "digest": worked.pushed});
-                self.note_account(tx, &cause, "account.verified", row, details).await?;
+                self.note_account(tx, &cause, "account.verified", row, details)?;
             }
             (_, Some(why)) => {
                 tracing::warn!(
@@ -246,7 +246,7 @@ impl Broker {
                     let details = json!({
                         "should_be": wanted.verb(), "error": why, "attempts": worked.attempts, "next_try": worked.due_at,
                     });
-                    self.note_account(tx, &cause, action, row, details).await?;
+                    self.note_account(tx, &cause, action, row, details)?;
                 }
             }
             _ => {}
@@ -254,7 +254,7 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) async fn note_account(
+    pub(super) fn note_account(
         &self,
         tx: &mut Tx,
         cause: &Cause,

@@ -195,21 +195,17 @@ fn list(it: &Inside, uri: &Uri) -> Response {
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let filter = query.get("filter").map(String::as_str).unwrap_or_default();
-    let found: Vec<Value> = match filter.split_once(" eq ") {
-        Some((name, value)) => {
-            let value: Value = serde_json::from_str(value).unwrap();
-            it.users.values().filter(|u| u[name] == value).cloned().collect()
-        }
-        None => {
-            let number = |name: &str, or: usize| query.get(name).and_then(|n| n.parse().ok()).unwrap_or(or);
-            let (start, count) = (number("startIndex", 1).max(1), number("count", 100));
-            let one = |(n, id): (usize, &String)| json!({"id": format!("c{n}"), "externalId": id, "userName": format!("crowd{n}"), "active": true});
-            let crowd = it.crowd.iter().enumerate().skip(start - 1).take(count).map(one);
-            let all: Vec<Value> =
-                if it.crowd.is_empty() { it.users.values().cloned().collect() } else { crowd.collect() };
-            let total = it.crowd.len().max(it.users.len());
-            return scim(StatusCode::OK, &json!({"totalResults": total.to_string(), "resources": all}));
-        }
+    let found: Vec<Value> = if let Some((name, value)) = filter.split_once(" eq ") {
+        let value: Value = serde_json::from_str(value).unwrap();
+        it.users.values().filter(|u| u[name] == value).cloned().collect()
+    } else {
+        let number = |name: &str, or: usize| query.get(name).and_then(|n| n.parse().ok()).unwrap_or(or);
+        let (start, count) = (number("startIndex", 1).max(1), number("count", 100));
+        let one = |(n, id): (usize, &String)| json!({"id": format!("c{n}"), "externalId": id, "userName": format!("crowd{n}"), "active": true});
+        let crowd = it.crowd.iter().enumerate().skip(start - 1).take(count).map(one);
+        let all: Vec<Value> = if it.crowd.is_empty() { it.users.values().cloned().collect() } else { crowd.collect() };
+        let total = it.crowd.len().max(it.users.len());
+        return scim(StatusCode::OK, &json!({"totalResults": total.to_string(), "resources": all}));
     };
     scim(StatusCode::OK, &json!({"totalResults": found.len(), "resources": found}))
 }
