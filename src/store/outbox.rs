@@ -2,7 +2,7 @@
 
 use sqlx::{any::AnyRow, query};
 
-use super::{Page, StoreError, Tx, row::Reader};
+use super::{Page, Store, StoreError, Tx, row::Reader};
 use crate::{
     domain::{id::MessageId, time::Timestamp},
     ports::notifier::Message,
@@ -89,6 +89,14 @@ impl super::Store {
         let row =
             query("SELECT count(*) AS n FROM outbox WHERE due_at IS NOT NULL").fetch_one(&self.inner.readers).await?;
         Reader::new("outbox", &row).number("n")
+    }
+}
+
+impl Store {
+    /// Is any message due?
+    pub async fn messages_due(&self, now: Timestamp) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT id FROM outbox WHERE due_at <= $1 LIMIT 1";
+        Ok(query(SQL).bind(now.micros()).fetch_optional(&self.inner.readers).await?.is_some())
     }
 }
 

@@ -45,6 +45,10 @@ impl Workers {
     async fn deliver_due(&self) -> Result<usize, StoreError> {
         let now = self.broker.now();
         let store = self.broker.store();
+        // Looked at before it is leased: a lease is a commit, and every commit wakes this loop.
+        if !store.messages_due(now).await? {
+            return Ok(0);
+        }
         let leased = loop {
             let mut tx = store.begin_background().await?;
             let rows = tx.lease_messages(now, now.plus_std(LEASE), BATCH).await;
