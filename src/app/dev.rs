@@ -18,7 +18,7 @@ use super::{
     fake_slack, serve, tour,
 };
 use crate::{
-    broker::{Broker, Settings},
+    broker::{Broker, DepartureLimit, Settings},
     config::{Config, NotifierConfig},
     domain::{catalog::TargetConfig, identity::IdentityKind, time::Ttl},
     edge::{Limits, Portal},
@@ -161,7 +161,9 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut slack_config = None;
-    let mut settings = Settings { max_live_grants: None, ..Settings::default() };
+    // Whoever tries things out makes and removes people all day: that is no mass change.
+    let departures = DepartureLimit { percent: 100, ..DepartureLimit::default() };
+    let mut settings = Settings { max_live_grants: None, departures, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));

@@ -38,6 +38,8 @@ pub struct Child {
     pub process: Process,
     pub url: String,
     pub people: Value,
+    /// Where sources push, and the token of one.
+    pub scim: Value,
     pub http: reqwest::Client,
 }
 
@@ -163,7 +165,13 @@ impl Home {
         let access: Value = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
         let url = access["url"].as_str().context("no url")?.to_owned();
         let http = client();
-        Ok(Start::Up(Box::new(Child { process, url, people: access["people"].clone(), http })))
+        Ok(Start::Up(Box::new(Child {
+            process,
+            url,
+            people: access["people"].clone(),
+            scim: access["scim"].clone(),
+            http,
+        })))
     }
 
     /// Ask the ledger's database itself.
@@ -258,6 +266,18 @@ impl Child {
         let (status, value) = self.call(Method::POST, path, who, Some(body)).await?;
         ensure!(status.is_success(), "POST {path}: {status} {value}");
         Ok(value)
+    }
+
+    /// Change a person as their source does.
+    pub async fn scim_patch(&self, id: &str, operation: Value) -> anyhow::Result<()> {
+        let (url, token) =
+            (self.scim["url"].as_str().context("no url")?, self.scim["token"].as_str().context("no token")?);
+        let schemas = ["urn:ietf:params:scim:api:messages:2.0:PatchOp"];
+        let request = self.http.patch(format!("{url}/Users/{id}")).bearer_auth(token);
+        let answer = request.json(&json!({"schemas": schemas, "Operations": [operation]})).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "PATCH: {status} {}", answer.text().await.unwrap_or_default());
+        Ok(())
     }
 
     /// A document that is no JSON, as eve sees it.

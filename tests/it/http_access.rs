@@ -90,7 +90,7 @@ async fn what_does_not_exist_is_404_even_for_administrators() {
         }
         let body = if template.ends_with("/extend") {
             json!({"duration": "5m", "reason": "more"})
-        } else if template.ends_with("/revoke") || template.ends_with("/attest") {
+        } else if ["/revoke", "/attest", "/deactivate"].iter().any(|end| template.ends_with(end)) {
             json!({"reason": "because of the test"})
         } else if template.ends_with("/deny") {
             json!({"comment": "no"})

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::Instant;
 
@@ -44,10 +44,10 @@ async fn lives(session: &mut PgConnection) -> bool {
     sqlx::raw_sql(AssertSqlSafe("SELECT 1")).execute(session).await.is_ok()
 }
 
-async fn deactivate(child: &Child) -> Option<Value> {
-    let ana = child.people["ana"]["id"].as_str().unwrap().to_owned();
-    let path = format!("/v1/identities/{ana}/deactivate");
-    child.post(&path, "eve", json!({"reason": "left"})).await.ok()
+/// As Entra ID says it.
+async fn deactivate(child: &Child) -> anyhow::Result<()> {
+    let ana = child.people["ana"]["id"].as_str().unwrap();
+    child.scim_patch(ana, json!({"op": "Replace", "path": "active", "value": "False"})).await
 }
 
 async fn ended_with_evidence(home: &Home, child: &Child, grant: &str, since: Instant) {

@@ -47,6 +47,7 @@ impl Broker {
         };
         let new = self.newcomer(login, rule)?;
         let cause = Cause { via, ..Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now) };
+        let mut committed = self.committed();
         let mut groups = Vec::new();
         for name in &rule.groups {
             // Rules give the least; who administers is never decided by a claim.
@@ -78,11 +79,25 @@ impl Broker {
                 break result;
             }
         };
-        // The same person, twice at once: the other one may have made it.
-        match self.store.identity_of_login(&login.issuer, &login.subject, now).await? {
-            Some(known) => Ok(known),
-            None => Err(made.err().unwrap_or(BrokerError::Unauthenticated)),
+        // The same person, twice at once: the other one may have made it, or be about to commit it.
+        let patience = self.in_time(async {
+            loop {
+                let known = self.store.identity_of_login(&login.issuer, &login.subject, now).await?;
+                if known.is_some() || made.is_ok() || committed.changed().await.is_err() {
+                    return Ok::<_, BrokerError>(known);
+                }
+            }
+        });
+        match patience.await {
+            Some(Ok(Some(known))) => Ok(known),
+            Some(Err(error)) => Err(error),
+            _ => Err(made.err().unwrap_or(BrokerError::Unauthenticated)),
         }
+    }
+
+    /// What comes of it within a second: the time that a change of somebody else's takes at most to be seen.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(std::time::Duration::from_secs(1), work).await.ok()
     }
 
     fn newcomer(&self, login: &FirstLogin, rule: &JitRule) -> Result<Identity, BrokerError> {
