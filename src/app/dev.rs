@@ -162,7 +162,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut slack_config = None;
     // Whoever tries things out makes and removes people all day: that is no mass change.
-    let departures = DepartureLimit { percent: 100, ..DepartureLimit::default() };
+    let departures = DepartureLimit { least: u64::MAX, ..DepartureLimit::default() };
     let mut settings = Settings { max_live_grants: None, departures, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;

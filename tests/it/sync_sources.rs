@@ -144,6 +144,7 @@ async fn a_shrinking_feed_stops_and_asks(db: Db) {
     let all: Vec<String> = (1..=20).map(|n| line(n, &format!("p{n:02}"), "yes", "")).collect();
     assert_eq!(fed.feed(&all).await.joined, 20);
     // 30 % are gone.
+    fed.world.advance(1);
     let report = fed.feed(&all[..14]).await;
     assert!(report.stopped.as_ref().is_some_and(|s| s.contains("--accept")), "{report:?}");
     assert_eq!((report.left, report.leavers.len(), report.applied), (6, 6, false));

@@ -257,7 +257,6 @@ impl Broker {
 
     async fn take_step(&self, ctx: &SourceCtx, run: &SyncRun, step: Step) -> Result<Came, BrokerError> {
         let cause = Cause { actor: run.actor, ..Cause::from(ctx) };
-        crate::failpoint::hit("sync.before_step");
         let mut races = 0;
         loop {
             let mut tx = self.store.begin_background().await?;

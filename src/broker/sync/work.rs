@@ -69,7 +69,6 @@ impl Broker {
             Some(facts) => self.lent(&app, facts).await?,
             None => std::collections::BTreeSet::new(),
         };
-        crate::failpoint::hit("sync.before_call");
         let mut alignment = Alignment {
             app: &app,
             speaks: speaks.as_ref(),

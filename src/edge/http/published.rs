@@ -2,7 +2,7 @@
 //! keys. Nothing here is secret.
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -25,9 +25,11 @@ use super::{Edge, Public, problem::Problem};
 )]
 pub async fn handler(
     State(edge): State<Edge>,
-    Path((target, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    // What cannot be read names nothing.
+    let Path((target, name)) = path.map_err(|_| Problem::not_found("publication"))?;
     let file = edge.broker.publication(&target, &name).await.ok_or_else(|| Problem::not_found("publication"))?;
     let digest = ring::digest::digest(&ring::digest::SHA256, &file.body);
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest.as_ref()));

@@ -1,6 +1,6 @@
 //! `DELETE /v1/groups/{group}/members/{identity}`.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, State, rejection::PathRejection};
 use http::StatusCode;
 
 use crate::edge::http::{Changes, Edge, auth::Authenticated, call::carry_through, problem::Problem};
@@ -19,8 +19,10 @@ use crate::edge::http::{Changes, Edge, auth::Authenticated, call::carry_through,
 pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
-    Path((group, identity)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
+    // What cannot be read names nothing.
+    let Path((group, identity)) = path.map_err(|_| Problem::not_found("membership"))?;
     carry_through(async move { edge.broker.remove_standing(&ctx, &group, &identity).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,7 @@
 //! `DELETE /v1/sources/{source}/tokens/{id}`.
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
 };
 
@@ -24,8 +24,10 @@ use crate::{
 pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
-    Path((source, id)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
+    // What cannot be read names nothing.
+    let Path((source, id)) = path.map_err(|_| Problem::not_found("token"))?;
     let id: TokenId = id.parse().map_err(|_| Problem::not_found("token"))?;
     carry_through(async move { edge.broker.revoke_source_token(&ctx, &source, id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
