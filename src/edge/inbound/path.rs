@@ -16,35 +16,25 @@ pub trait InPath: FromStr {
     const NOUN: &'static str;
 }
 
-impl InPath for RequestId {
-    const NOUN: &'static str = "request";
+macro_rules! in_path {
+    ($($id:ident = $noun:literal;)*) => {$(
+        impl InPath for $id {
+            const NOUN: &'static str = $noun;
+        }
+    )*};
 }
-impl InPath for GrantId {
-    const NOUN: &'static str = "grant";
-}
-impl InPath for LockId {
-    const NOUN: &'static str = "lock";
-}
-impl InPath for TokenId {
-    const NOUN: &'static str = "token";
-}
-impl InPath for EventId {
-    const NOUN: &'static str = "event";
-}
-impl InPath for SessionId {
-    const NOUN: &'static str = "session";
-}
-impl InPath for TaskId {
-    const NOUN: &'static str = "task";
-}
-impl InPath for RunId {
-    const NOUN: &'static str = "run";
-}
-impl InPath for MessageId {
-    const NOUN: &'static str = "delivery";
-}
-impl InPath for IdentityId {
-    const NOUN: &'static str = "identity";
+
+in_path! {
+    RequestId = "request";
+    GrantId = "grant";
+    LockId = "lock";
+    TokenId = "token";
+    EventId = "event";
+    SessionId = "session";
+    TaskId = "task";
+    RunId = "run";
+    MessageId = "delivery";
+    IdentityId = "identity";
 }
 
 /// The id in the path. What is not an id names nothing, so it is 404 and not 400.
