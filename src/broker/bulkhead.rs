@@ -39,6 +39,7 @@ const QUEUE: usize = 1024;
 pub(crate) struct Bulkhead {
     clock: Arc<dyn Clock>,
     timeout: Duration,
+    width: u32,
     all: Semaphore,
     /// Smaller than `all`: the rest is for revocation.
     issue: Semaphore,
@@ -87,6 +88,7 @@ impl Bulkhead {
         Self {
             clock,
             timeout: Duration::from_secs(u64::from(config.timeout_seconds.max(1))),
+            width: config.concurrency.max(2),
             all: Semaphore::new(all),
             issue: Semaphore::new((all * 3 / 4).max(1)),
             waiting: Semaphore::new(QUEUE),
@@ -98,6 +100,11 @@ impl Bulkhead {
     /// The time-out of one call.
     pub(crate) const fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Calls in flight at once.
+    pub(crate) const fn width(&self) -> u32 {
+        self.width
     }
 
     /// `None`, or why new access is held back.

@@ -15,6 +15,11 @@ use crate::{
     store::{Change, Due, Ended, StoreError},
 };
 
+/// Grants of one target that are settled at once, at most.
+const AT_ONCE: usize = 128;
+/// Calls that taking away one grant costs: revoke and verify.
+const CALLS_OF_AN_END: u128 = 2;
+
 /// What became of one due grant.
 #[derive(Debug)]
 pub enum Outcome {
@@ -27,9 +32,23 @@ pub enum Outcome {
 }
 
 impl Broker {
+    /// How many grants of a target to settle at once: no more than its calls get done within their lease, even if each
+    /// takes as long as it may. What waits longer would be taken again, and its outcome would count for nothing.
+    pub fn settled_at_once(&self, target: &str) -> usize {
+        let Some(target) = self.target_of(target) else { return AT_ONCE };
+        let now = self.now();
+        let lease = self.lease_of(Some(target), now).since(now).as_millis();
+        let calls = lease.saturating_mul(target.bulkhead.width().into()) / target.bulkhead.timeout().as_millis().max(1);
+        usize::try_from(calls / CALLS_OF_AN_END).map_or(AT_ONCE, |ends| ends.clamp(1, AT_ONCE))
+    }
+
     /// Take up to `limit` due grants of a target. Those whose time is up begin to end with this very commit.
     pub async fn lease_due(&self, target: &str, limit: u32) -> Result<Vec<Due>, BrokerError> {
         let now = self.now();
+        // Looked at before it is leased: a lease is a commit, and every commit wakes those who wait.
+        if self.store.next_due(target).await?.is_none_or(|due| due > now) {
+            return Ok(Vec::new());
+        }
         let lease = self.lease_of(self.target_of(target), now);
         loop {
             let mut tx = self.store.begin_background().await?;

@@ -270,7 +270,7 @@ rows_sql!(
     "WITH v (group_key, identity_id, grant_id) AS (VALUES ",
     ") DELETE FROM memberships WHERE (group_id, identity_id, grant_id) IN \
      (SELECT g.id, v.identity_id, v.grant_id FROM v JOIN groups g ON g.name_key = v.group_key) \
-     RETURNING identity_id AS id, grant_id"
+     RETURNING identity_id AS id, grant_id, group_id"
 );
 rows_sql!(
     DECIDED_ON,
@@ -279,12 +279,22 @@ rows_sql!(
     ") UPDATE identities SET recheck = v.recheck, due_at = v.at FROM v \
      WHERE identities.id = v.id AND identities.version <> v.version"
 );
+// Whoever takes two memberships of one person in one group at the same time takes them one after the other, so that the
+// second sees that none is left.
+rows_sql!(
+    ONE_BY_ONE,
+    1,
+    "WITH v (id) AS (VALUES ",
+    ") UPDATE identities SET version = version FROM v WHERE identities.id = v.id"
+);
+// As long as another membership in the group is left, nothing has changed about the person.
 rows_sql!(
     WITHOUT,
-    2,
-    "WITH v (id, grant_id) AS (VALUES ",
+    3,
+    "WITH v (id, grant_id, group_id) AS (VALUES ",
     ") UPDATE identities SET version = version + 1, recheck = coalesce(g.ended_by, g.correlation_id), \
-     due_at = coalesce(g.revoking_at, g.created_at) FROM v JOIN grants g ON g.id = v.grant_id WHERE identities.id = v.id"
+     due_at = coalesce(g.revoking_at, g.created_at) FROM v JOIN grants g ON g.id = v.grant_id WHERE identities.id = v.id \
+     AND NOT EXISTS (SELECT 1 FROM memberships m WHERE m.group_id = v.group_id AND m.identity_id = v.id)"
 );
 rows_sql!(
     MESSAGES,
@@ -414,10 +424,15 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
     let mut without = BTreeMap::new();
     for row in &gone.await? {
         let r = Reader::new("memberships", row);
-        without.insert(r.text("id")?, r.text("grant_id")?);
+        without.insert((r.text("id")?, r.text("group_id")?), r.text("grant_id")?);
     }
-    let without: Vec<_> = without.into_iter().collect();
-    WITHOUT.run(db, &without, |q, (id, grant)| q.bind(id.clone()).bind(grant.clone())).await?;
+    let who: BTreeSet<&String> = without.keys().map(|(id, _)| id).collect();
+    let who: Vec<_> = who.into_iter().collect();
+    ONE_BY_ONE.run(db, &who, |q, id| q.bind((*id).clone())).await?;
+    let without: Vec<_> = without.iter().collect();
+    WITHOUT
+        .run(db, &without, |q, ((id, group), grant)| q.bind(id.clone()).bind((*grant).clone()).bind(group.clone()))
+        .await?;
 
     let messages: Vec<_> = changes.iter().flat_map(|c| &c.messages).collect();
     insert_messages(db, &messages).await?;

@@ -36,13 +36,16 @@ pub struct Options {
     /// Connections for writing; SQLite always has one.
     pub writers: usize,
     /// Changes that may wait for the database before new ones are refused.
-    pub queue: usize,
+    pub queue: u32,
+    /// How long the database may take over one statement of a change, or over one commit of many. Longer than its own
+    /// limit for a statement: who exceeds this one does not answer at all.
+    pub patience: Duration,
 }
 
 impl Options {
     /// The defaults for that database.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), readers: 4, writers: 4, queue: 4096 }
+        Self { url: url.into(), readers: 4, writers: 4, queue: 4096, patience: Duration::from_secs(35) }
     }
 
     /// An SQLite file.
@@ -127,9 +130,7 @@ impl Store {
         let stats = Arc::new(WriteStats::default());
         let count = if backend == Backend::Sqlite { 1 } else { options.writers.max(1) };
         let writers = (0..count)
-            .map(|_| {
-                Writer::start(backend, connect_options.clone(), options.queue, committed.clone(), Arc::clone(&stats))
-            })
+            .map(|_| Writer::start(backend, connect_options.clone(), options, committed.clone(), Arc::clone(&stats)))
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {

@@ -33,18 +33,14 @@ impl Directory for Store {
         identity: IdentityId,
         grant: GrantId,
     ) -> Result<Membership, DirectoryError> {
-        let rows = self.inner.reads.memberships.rows(MemberKey { group: group.to_owned(), identity }).await?;
-        if rows.is_empty() {
-            return Err(DirectoryError::NoSuchGroup(group.to_owned()));
-        }
-        let mut membership = Membership::default();
-        for row in &rows {
-            let Some(by) = Reader::new("memberships", row).optional_text("grant_id")? else { continue };
-            membership.standing |= by.is_empty();
-            membership.temporary += u32::from(!by.is_empty());
-            membership.by_this_grant |= by == grant.to_string();
-        }
-        Ok(membership)
+        let rows = self.inner.reads.memberships.rows(MemberKey { group: group.to_owned(), identity, grant }).await?;
+        let row = rows.first().ok_or_else(|| DirectoryError::NoSuchGroup(group.to_owned()))?;
+        let r = Reader::new("memberships", row);
+        Ok(Membership {
+            standing: r.number::<u32>("standing")? > 0,
+            temporary: r.number("temporary")?,
+            by_this_grant: r.number::<u32>("by_this_grant")? > 0,
+        })
     }
 
     async fn add(

@@ -160,6 +160,31 @@ impl Store {
         Ok(Page::read(&rows, limit, "id", grant))
     }
 
+    /// Grants that an identity holds or is to hold, whose time is not up and whose end nobody asked for; by id, after the
+    /// cursor.
+    pub async fn open_grants_of(
+        &self,
+        holder: IdentityId,
+        now: Timestamp,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Grant>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE holder_id = $1 AND state NOT IN ('ended', 'failed') \
+             AND state NOT IN ('revoking', 'quarantined') AND end_reason IS NULL AND (not_after IS NULL OR not_after > $2) AND id > $3 ORDER BY id LIMIT $4"
+        );
+        let rows = query(SQL)
+            .bind(holder.to_string())
+            .bind(now.micros())
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(Page::read(&rows, limit, "id", grant))
+    }
+
     /// How many grants an identity holds that are not final, counted up to `most`.
     pub async fn live_grants_of(&self, holder: IdentityId, most: u32) -> Result<u32, StoreError> {
         let rows = self.inner.reads.live_grants.rows(HolderKey { holder, most }).await?;

@@ -29,10 +29,11 @@ pub(super) struct HolderKey {
     pub(super) most: u32,
 }
 
-/// Who in which group.
+/// Who in which group, and by which grant.
 pub(super) struct MemberKey {
     pub(super) group: String,
     pub(super) identity: IdentityId,
+    pub(super) grant: GrantId,
 }
 
 /// One for each look-up.
@@ -88,10 +89,15 @@ impl Reads {
             ),
             memberships: SharedRead::new(
                 pool(),
-                &["group_key", "identity_id"],
-                "SELECT v.n, m.grant_id FROM v JOIN groups g ON g.name_key = v.group_key \
-                 LEFT JOIN memberships m ON m.group_id = g.id AND m.identity_id = v.identity_id",
-                |q, k| q.bind(k.group.to_lowercase()).bind(k.identity.to_string()),
+                &["group_key", "identity_id", "grant_id"],
+                "SELECT v.n, (SELECT count(*) FROM memberships m WHERE m.group_id = g.id \
+                 AND m.identity_id = v.identity_id AND m.grant_id = '') AS standing, \
+                 (SELECT count(*) FROM memberships m WHERE m.group_id = g.id \
+                 AND m.identity_id = v.identity_id AND m.grant_id > '') AS temporary, \
+                 (SELECT count(*) FROM memberships m WHERE m.group_id = g.id \
+                 AND m.identity_id = v.identity_id AND m.grant_id = v.grant_id) AS by_this_grant \
+                 FROM v JOIN groups g ON g.name_key = v.group_key",
+                |q, k| q.bind(k.group.to_lowercase()).bind(k.identity.to_string()).bind(k.grant.to_string()),
             ),
         }
     }

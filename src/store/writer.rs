@@ -12,9 +12,12 @@
 //! The committer queues for the lock behind every change that was waiting already, then numbers the events, writes
 //! them and commits for all.
 
-use std::sync::{
-    Arc, Mutex as Quick, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex as Quick, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use sqlx::{AnyConnection, Executor, any::AnyConnectOptions, any::AnyRow};
@@ -23,7 +26,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphor
 use super::{
     Backend, StoreError, audit,
     change::{self, Change, Refusal, Written},
-    connection,
+    connection::{self, Options},
     queue::{Lane, Pending, Queue},
     rows::AnyQuery,
 };
@@ -63,10 +66,12 @@ struct State {
 struct Shared {
     backend: Backend,
     options: AnyConnectOptions,
+    patience: Duration,
     state: Arc<Mutex<State>>,
     queue: Quick<Queue>,
-    /// Bounds the queue of changes.
+    /// Bounds the changes under way.
     room: Arc<Semaphore>,
+    places: u32,
     handed_in: Notify,
     committed: watch::Sender<u64>,
     stats: Arc<WriteStats>,
@@ -82,7 +87,7 @@ impl Writer {
     pub(super) fn start(
         backend: Backend,
         options: AnyConnectOptions,
-        queue: usize,
+        bounds: &Options,
         committed: watch::Sender<u64>,
         stats: Arc<WriteStats>,
     ) -> Self {
@@ -90,9 +95,11 @@ impl Writer {
         let shared = Arc::new(Shared {
             backend,
             options,
+            patience: bounds.patience,
             state: Arc::new(Mutex::new(state)),
             queue: Quick::default(),
-            room: Arc::new(Semaphore::new(queue)),
+            room: Arc::new(Semaphore::new(bounds.queue as usize)),
+            places: bounds.queue,
             handed_in: Notify::new(),
             committed,
             stats,
@@ -129,24 +136,28 @@ impl Writer {
         outcome.await.unwrap_or(Err(StoreError::Unconfirmed))
     }
 
+    /// Nothing new gets in, and whatever is in gets its answer.
     pub(super) async fn close(&self) {
+        let all_out = self.shared.room.acquire_many(self.shared.places);
+        let _ = tokio::time::timeout(self.shared.patience, all_out).await;
+        self.shared.room.close();
         let mut state = self.shared.state.lock().await;
-        loop {
-            self.shared.commit(&mut state).await;
-            if self.shared.queue().is_empty() {
-                break;
-            }
-        }
+        // Statements that were handed in have left the room already.
+        self.shared.commit(&mut state).await;
         self.committer.abort();
         if let Some(connection) = state.connection.take() {
             use sqlx::Connection;
             let _ = connection.close().await;
         }
-        self.shared.room.close();
     }
 }
 
 impl Shared {
+    /// A database that does not answer at all is one that is not there: nobody waits for it with the lock in hand.
+    async fn answered<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        tokio::time::timeout(self.patience, call).await.unwrap_or_else(|_| Err(silent()))
+    }
+
     /// A live connection with an open transaction.
     async fn make_ready(&self, state: &mut State) -> Result<(), StoreError> {
         if state.torn {
@@ -158,14 +169,15 @@ impl Shared {
         // A connection that died while idle is replaced once.
         for fresh in [false, true] {
             if state.connection.is_none() {
-                state.connection = Some(connection::connect(&self.options).await?);
+                let connecting = tokio::time::timeout(self.patience, connection::connect(&self.options));
+                state.connection = Some(connecting.await.unwrap_or_else(|_| Err(silent().into()))?);
             }
             let Some(connection) = state.connection.as_mut() else { return Err(StoreError::Busy) };
             let begin = match self.backend {
                 Backend::Sqlite => "BEGIN IMMEDIATE",
                 Backend::Postgres => "BEGIN",
             };
-            match connection.execute(begin).await {
+            match self.answered(connection.execute(begin)).await {
                 Ok(_) => {
                     state.open = true;
                     return Ok(());
@@ -196,7 +208,7 @@ impl Shared {
         }
         if state.open {
             let rolled_back = match state.connection.as_mut() {
-                Some(connection) => connection.execute("ROLLBACK").await.is_ok(),
+                Some(connection) => self.answered(connection.execute("ROLLBACK")).await.is_ok(),
                 None => false,
             };
             if !rolled_back {
@@ -239,7 +251,13 @@ impl Shared {
     /// What was written into the open transaction, and these.
     async fn commit_with(&self, state: &mut State, mut batch: Vec<Pending>) {
         while !(batch.is_empty() && state.waiting.is_empty()) {
-            match self.write_all(state, &batch).await {
+            let outcome = tokio::time::timeout(self.patience, self.write_all(state, &batch)).await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                // Closing it ends its transaction, unless the commit was under way.
+                state.connection = None;
+                Err(Refusal::Failed(StoreError::Unconfirmed))
+            });
+            match outcome {
                 Ok(written) => return self.answer_all(state, batch, written),
                 Err(Refusal::Conflicts(which)) => {
                     self.roll_back(state).await;
@@ -329,6 +347,10 @@ impl Shared {
     }
 }
 
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database did not answer"))
+}
+
 /// A change under way. Reads see what it has written.
 pub struct Tx {
     state: OwnedMutexGuard<State>,
@@ -377,9 +399,12 @@ impl Tx {
 
     /// Run a statement that writes; how many rows it touched.
     pub(super) async fn execute(&mut self, query: AnyQuery<'_>) -> Result<u64, StoreError> {
-        self.wrote = true;
-        let result = query.execute(self.connection()?).await;
-        result.map(|done| done.rows_affected()).map_err(|e| self.broke(e))
+        let shared = Arc::clone(&self.shared);
+        let result = shared.answered(query.execute(self.connection()?)).await;
+        let rows = result.map(|done| done.rows_affected()).map_err(|e| self.broke(e))?;
+        // What touched no row leaves the work of others alone if it fails.
+        self.wrote |= rows > 0;
+        Ok(rows)
     }
 
     /// Run a statement that must touch exactly one row; otherwise somebody else was first.
@@ -392,19 +417,22 @@ impl Tx {
 
     /// Run a statement that writes and answers rows.
     pub(super) async fn write_returning(&mut self, query: AnyQuery<'_>) -> Result<Vec<AnyRow>, StoreError> {
-        self.wrote = true;
-        self.read_all(query).await
+        let rows = self.read_all(query).await?;
+        self.wrote |= !rows.is_empty();
+        Ok(rows)
     }
 
     /// Read one row, seeing what this change has written.
     pub(super) async fn read_optional(&mut self, query: AnyQuery<'_>) -> Result<Option<AnyRow>, StoreError> {
-        let result = query.fetch_optional(self.connection()?).await;
+        let shared = Arc::clone(&self.shared);
+        let result = shared.answered(query.fetch_optional(self.connection()?)).await;
         result.map_err(|e| self.broke(e))
     }
 
     /// Read rows, seeing what this change has written.
     pub(super) async fn read_all(&mut self, query: AnyQuery<'_>) -> Result<Vec<AnyRow>, StoreError> {
-        let result = query.fetch_all(self.connection()?).await;
+        let shared = Arc::clone(&self.shared);
+        let result = shared.answered(query.fetch_all(self.connection()?)).await;
         result.map_err(|e| self.broke(e))
     }
 

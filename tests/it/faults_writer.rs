@@ -1,7 +1,11 @@
 //! The shared commits: changes that fail, are dropped half-way or are given up must take nothing of the others along,
 //! and leave nothing of themselves.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sqlx::{AnyConnection, Connection, Row};
 use tidegate::{
@@ -12,7 +16,7 @@ use tidegate::{
         time::Timestamp,
     },
     ports::notifier::Message,
-    store::{Change, Ended, Store, StoreError},
+    store::{Change, Ended, Options, Store, StoreError},
 };
 
 use crate::{
@@ -188,4 +192,123 @@ async fn rows_harm_only_themselves(db: Db) {
     assert_eq!(store.outbox_depth().await.unwrap(), good + 1, "{db:?}");
 }
 
-on_both!(changes_harm_only_themselves, rows_harm_only_themselves);
+/// Whoever finds nothing to write and says no makes nobody run again.
+async fn who_wrote_nothing_disturbs_nobody(db: Db) {
+    let world = World::on(db).await;
+    let store = Arc::new(world.store().clone());
+    let before = store.stats().reruns.load(Ordering::Relaxed);
+    let running: Vec<_> = (0..CHANGES)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                if n % 2 == 0 {
+                    return change(&store, n, Fate::Succeeds).await;
+                }
+                let mut tx = store.begin().await?;
+                let nobody = MessageId::new(ulid::Ulid::from_parts(n, 9)).to_string();
+                let written = tx.settle_message(&nobody, 0, Timestamp::from_seconds(1), None).await;
+                assert!(matches!(written, Err(StoreError::Conflict)));
+                tx.end(written).await.expect("run again")
+            })
+        })
+        .collect();
+    for (n, task) in (0..CHANGES).zip(running) {
+        let result = tokio::time::timeout(Duration::from_mins(1), task).await.expect("it never came back").unwrap();
+        assert_eq!(result.is_ok(), n % 2 == 0, "{db:?}: {result:?}");
+    }
+    assert_eq!(store.stats().reruns.load(Ordering::Relaxed), before, "{db:?}");
+}
+
+/// Whatever was handed in while the store closes gets an answer.
+async fn closing_leaves_nobody_waiting(db: Db) {
+    let world = World::on(db).await;
+    for round in 0..40 {
+        let store = Store::open(&Options::new(world.database.url.as_str())).await.unwrap();
+        let running: Vec<_> = (0..8_u64)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for i in 0.. {
+                        let n = (round * 8 + n) * 100_000 + i;
+                        let written = if n % 2 == 0 {
+                            store.write(Change { events: vec![event(n)], ..Change::default() }).await.map(drop)
+                        } else {
+                            change(&store, n, Fate::Succeeds).await
+                        };
+                        if written.is_err() {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(2 + round % 7)).await;
+        tokio::time::timeout(Duration::from_secs(20), store.close()).await.expect("closing hangs");
+        for task in running {
+            tokio::time::timeout(Duration::from_secs(20), task).await.expect("somebody waits for ever").unwrap();
+        }
+    }
+}
+
+/// A way to a server that can fall silent: connections stay, and nothing passes.
+struct Line {
+    port: u16,
+    silent: tokio::sync::watch::Sender<bool>,
+}
+
+impl Line {
+    async fn to(server: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (silent, hears) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (server, mut hears) = (server.clone(), hears.clone());
+                tokio::spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let silence = async { drop(hears.wait_for(|silent| *silent).await) };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = silence => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { port, silent }
+    }
+}
+
+/// Not refused, not closed: no answer at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_falls_silent_holds_nobody_up_for_long() {
+    let world = World::on(Db::Postgres).await;
+    let url: url::Url = world.database.url.parse().unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let line = Line::to(server).await;
+    let mut through = url.clone();
+    through.set_port(Some(line.port)).unwrap();
+    let patience = Duration::from_secs(2);
+    let store = Store::open(&Options { patience, writers: 1, ..Options::new(through.as_str()) }).await.unwrap();
+    change(&store, 1, Fate::Succeeds).await.unwrap();
+    line.silent.send_replace(true);
+    let silence = async {
+        let (rows, statements) = tokio::join!(store.write(rows(2)), change(&store, 3, Fate::Succeeds));
+        assert!(matches!(rows, Err(StoreError::Unconfirmed | StoreError::Unavailable(_))), "{rows:?}");
+        assert!(statements.is_err(), "{statements:?}");
+    };
+    tokio::time::timeout(Duration::from_secs(30), silence).await.expect("somebody waits for ever");
+    line.silent.send_replace(false);
+    let healed = async {
+        while let Err(error) = change(&store, 4, Fate::Succeeds).await {
+            assert!(error.is_transient(), "{error:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), healed).await.expect("it never came back");
+}
+
+on_both!(
+    changes_harm_only_themselves,
+    rows_harm_only_themselves,
+    who_wrote_nothing_disturbs_nobody,
+    closing_leaves_nobody_waiting
+);

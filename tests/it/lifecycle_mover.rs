@@ -80,6 +80,29 @@ async fn what_rested_on_a_temporary_membership_ends_with_it(db: Db) {
     assert_eq!(request_state(&world, &request).await, RequestState::Cancelled, "{db:?}");
 }
 
+/// Of two memberships that overlap the last one out counts, also if both go in one commit.
+async fn nothing_changes_while_another_membership_lasts(db: Db) {
+    let world = World::on(db).await;
+    for (first, second) in [(600, 900), (600, 600)] {
+        let one = world.open("ana", ONCALL, first).await.id;
+        let other = world.open("ana", ONCALL, second).await.id;
+        let ask = Ask { ticket: Some("INC-7".to_owned()), ..want(LEDGER, 3000) };
+        let request = world.ask("ana", ask).await.unwrap();
+        world.advance(601);
+        world.settle().await;
+        assert_eq!(world.state(&one).await, GrantState::Ended);
+        if second > first {
+            let version = "SELECT id FROM identities WHERE name = 'ana' AND recheck IS NOT NULL";
+            assert!(table(&world, version).await.is_empty(), "{db:?}: nothing to decide again");
+            assert_eq!(request_state(&world, &request).await, RequestState::Pending, "{db:?}");
+            world.advance(300);
+            world.settle().await;
+        }
+        assert_eq!(world.state(&other).await, GrantState::Ended);
+        assert_eq!(request_state(&world, &request).await, RequestState::Cancelled, "{db:?}: none is left");
+    }
+}
+
 async fn another_broker_sees_to_it(db: Db) {
     let one = World::on(db).await;
     let other = one.another(Plan::on(db)).await;
@@ -142,6 +165,7 @@ on_both!(
     who_loses_a_group_loses_what_depended_on_it,
     what_still_holds_stays,
     what_rested_on_a_temporary_membership_ends_with_it,
+    nothing_changes_while_another_membership_lasts,
     another_broker_sees_to_it,
     a_large_group_is_only_marked,
 );

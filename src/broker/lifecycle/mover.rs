@@ -16,7 +16,7 @@ use crate::{
         time::{Timestamp, Ttl},
     },
     policy::PolicySet,
-    store::{EndScope, GrantFilter, Tx},
+    store::{EndScope, Tx},
 };
 
 /// What is to become of what somebody holds and asked for.
@@ -50,16 +50,11 @@ impl Broker {
             }
         }
         let others = self.live_grants_of(id).await?.saturating_sub(1);
-        let filter = GrantFilter { holder: Some(id), live: true, state: None };
         let mut requests: BTreeMap<RequestId, Option<Request>> = BTreeMap::new();
         let mut after = None;
         loop {
-            let page = self.store.grants(&filter, after.as_deref(), 200).await?;
+            let page = self.store.open_grants_of(id, now, after.as_deref(), 200).await?;
             for grant in page.items {
-                let open = matches!(grant.state, GrantState::Scheduled | GrantState::Activating | GrantState::Active);
-                if !open || grant.end_reason.is_some() {
-                    continue;
-                }
                 let request = match requests.entry(grant.request) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(free) => free.insert(self.store.request(grant.request).await?),
