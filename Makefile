@@ -17,7 +17,8 @@ deps: ## Install what the tests need and this machine lacks (Debian, Ubuntu)
 	@.ci/deps
 
 test: deps ## Run all tests, against real PostgreSQL and OpenSSH servers that they start themselves
-	$(CARGO) test --features failpoints --no-fail-fast
+	@# Tests wait for servers more than they compute.
+	$(CARGO) test --features failpoints --no-fail-fast -- --test-threads 4
 	$(CARGO) run --quiet --features failpoints -- policy test --dir policies
 
 lint: ## Check format, lints and documentation

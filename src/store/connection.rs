@@ -15,7 +15,7 @@ use sqlx::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::{Change, StoreError, Tx, WriteStats, Written, queue::Lane, reads::Reads, writer::Writer};
+use super::{Change, StoreError, Tx, WriteStats, Written, checkpoint, queue::Lane, reads::Reads, writer::Writer};
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +69,13 @@ pub(super) struct Inner {
     background: Arc<Semaphore>,
     pub(super) committed: watch::Sender<u64>,
     pub(super) stats: Arc<WriteStats>,
-    /// Hears of other brokers' commits.
-    listening: Option<tokio::task::JoinHandle<()>>,
+    /// Hears of other brokers' commits, or moves SQLite's log.
+    beside: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(listening) = &self.listening {
-            listening.abort();
-        }
+        self.beside.abort();
     }
 }
 
@@ -87,7 +85,7 @@ const BACKGROUND: usize = 2;
 /// WAL with `synchronous=FULL`: a commit that was answered survives a power cut.
 const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                             PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; \
-                            PRAGMA wal_autocheckpoint = 4000";
+                            PRAGMA wal_autocheckpoint = 16000";
 const POSTGRES_SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
                               SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
 
@@ -126,8 +124,11 @@ impl Store {
             super::migrations::migrator(backend).run(&readers).await.map_err(migration_error)?;
         }
         let committed = watch::Sender::new(0);
-        let listening = (backend == Backend::Postgres).then(|| listen(options.url.clone(), committed.clone()));
         let stats = Arc::new(WriteStats::default());
+        let beside = match backend {
+            Backend::Postgres => listen(options.url.clone(), committed.clone()),
+            Backend::Sqlite => checkpoint::start(connect_options.clone(), committed.subscribe(), Arc::clone(&stats)),
+        };
         let count = if backend == Backend::Sqlite { 1 } else { options.writers.max(1) };
         let writers = (0..count)
             .map(|_| Writer::start(backend, connect_options.clone(), options, committed.clone(), Arc::clone(&stats)))
@@ -142,7 +143,7 @@ impl Store {
                 background: Arc::new(Semaphore::new(BACKGROUND)),
                 committed,
                 stats,
-                listening,
+                beside,
             }),
         })
     }
@@ -204,9 +205,7 @@ impl Store {
             writer.close().await;
         }
         self.inner.readers.close().await;
-        if let Some(listening) = &self.inner.listening {
-            listening.abort();
-        }
+        self.inner.beside.abort();
     }
 }
 

@@ -5,6 +5,7 @@
 mod accounts;
 mod audit;
 mod change;
+mod checkpoint;
 mod connection;
 mod departures;
 mod directory;

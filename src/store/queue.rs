@@ -12,8 +12,10 @@ use super::{
 
 /// Changes of one kind in one commit.
 const TOGETHER: usize = 64;
-/// Workers' changes in a commit that people wait for.
-const BESIDE_PEOPLE: usize = 8;
+/// Workers' changes in a commit that people wait for, or that people come upon: small, so that it is soon over.
+const BESIDE_PEOPLE: usize = 16;
+/// For so many commits after a person's change the next one is expected.
+const EXPECTED: u32 = 32;
 
 /// For whom a change is made: people's go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,8 @@ impl Pending {
 pub(super) struct Queue {
     people: VecDeque<Pending>,
     workers: VecDeque<Pending>,
+    /// Commits for which people's changes are still expected.
+    expected: u32,
 }
 
 impl Queue {
@@ -67,7 +71,8 @@ impl Queue {
         }
         let mut taken: Vec<Pending> = Vec::new();
         let mut rows = BTreeSet::new();
-        let beside = if self.people.is_empty() { TOGETHER } else { BESIDE_PEOPLE };
+        self.expected = if self.people.is_empty() { self.expected.saturating_sub(1) } else { EXPECTED };
+        let beside = if self.expected == 0 { TOGETHER } else { BESIDE_PEOPLE };
         for (queue, most) in [(&mut self.people, TOGETHER), (&mut self.workers, beside)] {
             let before = taken.len();
             while taken.len() - before < most
