@@ -16,8 +16,9 @@ use super::{
 use crate::{
     domain::{
         id::{GroupId, IdentityId, SourceId},
-        identity::{Group, Identity, IdentityKind, Origin, Source, SourceKind},
+        identity::{Group, Identity, IdentityKind, Origin, Source, SourceKind, is_reserved},
         roster::{Entry, Line, Refused, SourceConfig},
+        time::Timestamp,
     },
     ports::roster::Roster,
     store::{StoreError, SyncRun, Tx},
@@ -66,17 +67,18 @@ impl Broker {
         let (steps, seen) = self.compare(upstream, &ctx, run, &mut report).await?;
         let mut steps = steps;
         let owned = self.add_vanished(&ctx, &seen, &mut steps, &mut report).await?;
-        report.left = steps.iter().filter(|s| leaves(s)).count() as u64;
+        if run.accept || !too_many(upstream, leaving(&steps, ctx.now), owned) {
+            steps = self.ask_about_vanished(upstream, &ctx, run, steps).await?;
+        }
+        report.left = leaving(&steps, ctx.now);
         report.joined = steps.iter().filter(|s| matches!(s, Step::Join(_))).count() as u64;
         report.changed = (steps.len() as u64).saturating_sub(report.left).saturating_sub(report.joined);
-        let names = steps.iter().filter(|s| leaves(s)).filter_map(|s| match s {
+        let names = steps.iter().filter(|s| leaves(s, ctx.now)).filter_map(|s| match s {
             Step::Change(identity, _) | Step::Vanish(identity) => Some(identity.name.clone()),
             Step::Join(_) => None,
         });
         report.leavers = names.take(MOST_ITEMS).collect();
-        let too_many = report.left > ALWAYS
-            && report.left.saturating_mul(100) > owned.saturating_mul(u64::from(upstream.config.max_leavers_percent));
-        if too_many && !run.accept {
+        if too_many(upstream, report.left, owned) && !run.accept {
             report.stopped = Some(format!(
                 "{} of {owned} active people would be deactivated, more than {} %; if that is right, run `tidegate sync \
                  apply {} --accept`",
@@ -141,6 +143,7 @@ impl Broker {
             if lines.is_empty() {
                 break;
             }
+            let known = seen.len();
             for line in lines {
                 report.read += 1;
                 match line {
@@ -158,12 +161,14 @@ impl Broker {
                     }
                     Line::Entry(entry) => {
                         if !seen.insert(entry.external_id.clone()) {
-                            report.refused.push(Refused {
-                                line: report.read,
-                                external_id: Some(entry.external_id.clone()),
-                                field: "external_id".to_owned(),
-                                problem: "is there twice; the first is taken".to_owned(),
-                            });
+                            if report.refused.len() < MOST_ITEMS {
+                                report.refused.push(Refused {
+                                    line: report.read,
+                                    external_id: Some(entry.external_id.clone()),
+                                    field: "external_id".to_owned(),
+                                    problem: "is there twice; the first is taken".to_owned(),
+                                });
+                            }
                             continue;
                         }
                         match self.step_for(ctx, entry).await? {
@@ -174,9 +179,14 @@ impl Broker {
                 }
             }
             self.renew(run).await?;
+            // A directory that begins again and again has no end.
+            if seen.len() == known && ctx.source.kind == SourceKind::ScimPull {
+                report.incomplete = true;
+                break;
+            }
         }
         // A source that tells of nobody is broken rather than empty.
-        report.incomplete |= report.read == 0;
+        report.incomplete |= report.read == 0 || !reading.is_whole();
         Ok((steps, seen))
     }
 
@@ -219,6 +229,36 @@ impl Broker {
         Ok(owned)
     }
 
+    /// Whoever was not listed may be there all the same: a directory that can be asked is asked about each of them.
+    async fn ask_about_vanished(
+        &self,
+        upstream: &Upstream,
+        ctx: &SourceCtx,
+        run: &SyncRun,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Step>, BrokerError> {
+        let ask = async |step: Step| -> Result<Option<Step>, BrokerError> {
+            let Step::Vanish(identity) = &step else { return Ok(Some(step)) };
+            let Some(external_id) = &identity.external_id else { return Ok(Some(step)) };
+            match upstream.roster.ask(external_id).await? {
+                Some(Line::Entry(entry)) => self.step_for(ctx, entry).await,
+                Some(Line::Refused(_)) => Ok(None),
+                None => Ok(Some(step)),
+            }
+        };
+        let mut kept = Vec::with_capacity(steps.len());
+        let mut asked = stream::iter(steps).map(ask).buffer_unordered(WIDTH);
+        let mut since = 0_u32;
+        while let Some(step) = asked.next().await {
+            kept.extend(step?);
+            since += 1;
+            if since.is_multiple_of(500) {
+                self.renew(run).await?;
+            }
+        }
+        Ok(kept)
+    }
+
     async fn carry_out_steps(
         &self,
         ctx: &SourceCtx,
@@ -227,7 +267,7 @@ impl Broker {
         report: &mut ReadingReport,
     ) -> Result<(), BrokerError> {
         // Who leaves goes first: names that they give free are free for who joins.
-        let (leaving, staying): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(leaves);
+        let (leaving, staying): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|s| leaves(s, ctx.now));
         for part in [leaving, staying] {
             let mut work = stream::iter(part).map(|step| self.take_step(ctx, run, step)).buffer_unordered(WIDTH);
             let mut since = 0_u32;
@@ -330,9 +370,14 @@ impl Broker {
         let mut keep = BTreeSet::new();
         for name in wanted {
             let group = match tx.group_by_name(name).await? {
-                Some(group) if group.source == Some(ctx.source.id) => group,
+                Some(group) if group.source == Some(ctx.source.id) && !is_reserved(name) => group,
                 Some(group) => {
                     return Ok(Came::Conflict(format!("the group `{}` belongs to somebody else", group.name)));
+                }
+                None if is_reserved(name) => {
+                    return Ok(Came::Conflict(format!(
+                        "members of `{name}` administer or audit this broker: no feed or directory fills it"
+                    )));
                 }
                 None => {
                     let id = GroupId::new(self.entropy.ulid(cause.now)?);
@@ -374,10 +419,24 @@ impl Broker {
     }
 }
 
-fn leaves(step: &Step) -> bool {
+fn leaving(steps: &[Step], now: Timestamp) -> u64 {
+    steps.iter().filter(|s| leaves(s, now)).count() as u64
+}
+
+/// A contract that is over is a departure by another word.
+fn is_over(end: Option<Timestamp>, now: Timestamp) -> bool {
+    end.is_some_and(|end| end <= now)
+}
+
+/// Would so many of those whom it owns leave that people are asked first?
+fn too_many(upstream: &Upstream, left: u64, owned: u64) -> bool {
+    left > ALWAYS && left.saturating_mul(100) > owned.saturating_mul(u64::from(upstream.config.max_leavers_percent))
+}
+
+fn leaves(step: &Step, now: Timestamp) -> bool {
     match step {
         Step::Vanish(_) => true,
-        Step::Change(before, entry) => before.active && !entry.active,
+        Step::Change(before, entry) => before.active && (!entry.active || is_over(entry.contract_end, now)),
         Step::Join(_) => false,
     }
 }

@@ -56,6 +56,8 @@ struct Seen {
 #[derive(Default)]
 struct Writes {
     due: Vec<IdentityId>,
+    /// Those of whom something is to be taken away.
+    urgent: Vec<IdentityId>,
     orphans: Vec<String>,
     states: Vec<(AccountRow, AccountState, serde_json::Value)>,
 }
@@ -278,7 +280,7 @@ impl Broker {
 
     async fn write(&self, scan: &mut Scan<'_>) -> Result<(), BrokerError> {
         let writes = std::mem::take(&mut scan.writes);
-        if writes.due.is_empty() && writes.orphans.is_empty() && writes.states.is_empty() {
+        if writes.due.is_empty() && writes.urgent.is_empty() && writes.orphans.is_empty() && writes.states.is_empty() {
             return Ok(());
         }
         let id = &scan.app.config.id;
@@ -286,9 +288,8 @@ impl Broker {
         loop {
             let mut tx = self.store.begin_background().await?;
             let written = async {
-                for identity in &writes.due {
-                    tx.account_due(id, *identity, cause.correlation, now).await?;
-                }
+                tx.accounts_due(id, &writes.urgent, true, cause.correlation, now).await?;
+                tx.accounts_due(id, &writes.due, false, cause.correlation, now).await?;
                 for remote in &writes.orphans {
                     tx.orphan_due(id, remote, cause.correlation, now).await?;
                 }
@@ -307,7 +308,7 @@ impl Broker {
             .await;
             if let Some(result) = tx.end(written).await {
                 scan.report.verified += result?;
-                scan.report.marked += (writes.due.len() + writes.orphans.len()) as u64;
+                scan.report.marked += (writes.due.len() + writes.urgent.len() + writes.orphans.len()) as u64;
                 self.wake();
                 return Ok(());
             }
@@ -351,7 +352,8 @@ impl Scan<'_> {
             self.drifted(row, json!({"action": action, "reason": reason, "differs": differs}));
         }
         if self.verb == Verb::Apply {
-            self.writes.due.push(identity.id);
+            let urgent = matches!(action, Action::Deactivate | Action::Delete);
+            if urgent { self.writes.urgent.push(identity.id) } else { self.writes.due.push(identity.id) }
         }
         self.report.add(Item {
             identity: Some(identity.id.to_string()),

@@ -15,7 +15,7 @@ use super::{
 pub type Document = Map<String, Value>;
 
 /// Most values in one list of a person.
-const MAX_VALUES: usize = 500;
+pub(super) const MAX_VALUES: usize = 500;
 /// Longest unique name, in characters.
 const MAX_NAME: usize = 256;
 

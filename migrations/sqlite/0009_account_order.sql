@@ -1,0 +1,5 @@
+-- Accounts of whom something may be taken away go first, and what fails for long is told of.
+ALTER TABLE accounts ADD COLUMN waits BIGINT NOT NULL DEFAULT 1;         -- 0: something may be to be taken away
+ALTER TABLE accounts ADD COLUMN failing_since BIGINT;                    -- when the first of the tries in vain was
+DROP INDEX accounts_due;
+CREATE INDEX accounts_due ON accounts (application, waits, due_at) WHERE due_at IS NOT NULL;
