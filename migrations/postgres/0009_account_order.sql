@@ -3,3 +3,5 @@ ALTER TABLE accounts ADD COLUMN waits BIGINT NOT NULL DEFAULT 1;         -- 0: s
 ALTER TABLE accounts ADD COLUMN failing_since BIGINT;                    -- when the first of the tries in vain was
 DROP INDEX accounts_due;
 CREATE INDEX accounts_due ON accounts (application, waits, due_at) WHERE due_at IS NOT NULL;
+-- A source that was stopped also said that they are no longer there at all.
+ALTER TABLE held_departures ADD COLUMN deleted BIGINT NOT NULL DEFAULT 0;

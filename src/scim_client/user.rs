@@ -159,9 +159,13 @@ impl ScimClient {
 
     /// Set right what differs.
     pub async fn update_user(&self, is: &Account, desired: &Desired, what: &[Difference]) -> Result<Changed, Fault> {
+        // A value without a type is picked by no filter: looked at only where that can be.
+        let typed = what.iter().any(|d| d.is.is_some() && resource::has_types(&d.attribute));
+        let now = if typed { self.raw_user(&is.remote_id).await? } else { None };
+        let untyped = |name: &str| now.as_ref().is_some_and(|answer| resource::is_untyped(&answer.body, name));
         let operations = what.iter().map(|d| match d.attribute.as_str() {
             "active" => json!({"op": "replace", "path": "active", "value": true}),
-            name => resource::operation(name, d.is.as_deref(), d.should.as_deref()),
+            name => resource::operation(name, d.is.as_deref(), d.should.as_deref(), untyped(name)),
         });
         let operations = operations.collect();
         self.change(&is.remote_id, operations, |user| {

@@ -55,6 +55,7 @@ mod slack_faults;
 mod slack_people;
 mod slack_world;
 mod story;
+mod story_scim;
 mod sync_accounts;
 mod sync_apply;
 mod sync_claims;

@@ -13,6 +13,7 @@ mod mover;
 mod newcomer;
 
 pub use breaker::AcceptedView;
+pub(crate) use heard::Told;
 pub use heard::{Heard, Hearing};
 pub(crate) use newcomer::Adoptee;
 
@@ -98,7 +99,7 @@ impl Broker {
         // A contract that is over from now on is a departure by another word: the clock carries it out at once.
         let over = |i: &Identity| i.contract_end.is_some_and(|end| end <= cause.now);
         if change == Change::Left || (after.active && over(after) && !over(before)) {
-            self.count_departure(tx, cause, before).await?;
+            self.count_departure(tx, cause, before, after.deleted_at.is_some()).await?;
         } else if let Some(source) = after.source.filter(|_| after.active && cause.is_source()) {
             tx.forget_held(source, after.id).await?;
         }
@@ -123,6 +124,24 @@ impl Broker {
         }
         self.record_downstream(tx, cause, &[after.id], change == Change::Left).await?;
         Ok(change)
+    }
+
+    /// Record that somebody is no longer there at all: it leaves every group and ends all it holds; its name is free again.
+    pub(crate) async fn record_deletion(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        before: &Identity,
+        details: Value,
+    ) -> Result<(), BrokerError> {
+        let after = Identity { active: false, deleted_at: Some(cause.now), ..before.clone() };
+        self.record_change(tx, cause, before, &after, details).await?;
+        tx.forget_document(before.id).await?;
+        for group in tx.standing_groups(before.id).await? {
+            self.record_member(tx, cause, &group, before.id, false).await?;
+            tx.touch_group(group.id, cause.now).await?;
+        }
+        Ok(())
     }
 
     /// Record that somebody is, or is no longer, a standing member of a group; false if it was so already.

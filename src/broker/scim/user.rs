@@ -76,6 +76,7 @@ impl Broker {
             self.resolve_manager(&mut tx, ctx, &whole, None, &mut new).await?;
             self.record_joiner(&mut tx, &cause, &new, json!({"source": ctx.source.name})).await?;
             tx.write_document(new.id, &document, true).await?;
+            self.answer_for_reports(&mut tx, &cause, &new).await?;
             Ok(ScimUser {
                 identity: new,
                 created_at: ctx.now,
@@ -218,15 +219,8 @@ impl Broker {
             let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
             precondition.hold(before.identity.version)?;
             self.may_write_user(&mut tx, ctx, &before.identity).await?;
-            let after = Identity { active: false, deleted_at: Some(ctx.now), ..before.identity.clone() };
             let details = json!({"source": ctx.source.name, "deleted": true});
-            self.record_change(&mut tx, &cause, &before.identity, &after, details).await?;
-            tx.forget_document(id).await?;
-            for group in tx.standing_groups(id).await? {
-                self.record_member(&mut tx, &cause, &group, id, false).await?;
-                tx.touch_group(group.id, ctx.now).await?;
-            }
-            Ok(())
+            Ok(self.record_deletion(&mut tx, &cause, &before.identity, details).await?)
         })?;
         self.wake();
         Ok(())
@@ -281,6 +275,22 @@ impl Broker {
         // Whoever is unknown manages nobody, but policy may still read the name.
         let manager = found.map_or_else(|| named.to_owned(), |id| id.to_string());
         after.attributes.insert(facts::MANAGER.to_owned(), manager);
+        Ok(())
+    }
+
+    /// Whoever was said to be managed by somebody who was not here yet is managed by them from now on.
+    async fn answer_for_reports(&self, tx: &mut Tx, cause: &Cause, new: &Identity) -> Result<(), ScimFailure> {
+        let named = [Some(&new.name), new.external_id.as_ref()].map(|n| n.cloned().unwrap_or_default());
+        for id in tx.managed_by(&named).await? {
+            let Some(report) = tx.scim_user(id).await?.map(|u| u.identity) else { continue };
+            let mut after = report.clone();
+            let manager = after.attributes.get(facts::MANAGER);
+            if report.source != new.source || !manager.is_some_and(|m| named.contains(m)) {
+                continue;
+            }
+            after.attributes.insert(facts::MANAGER.to_owned(), new.id.to_string());
+            self.record_change(tx, cause, &report, &after, json!({"why": "its manager is here now"})).await?;
+        }
         Ok(())
     }
 

@@ -10,18 +10,22 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
-    super::{Broker, BrokerError, SourceCtx, record::Cause},
+    super::{
+        Broker, BrokerError, SourceCtx,
+        lifecycle::{Heard, Told},
+        record::Cause,
+    },
     view::{MOST_ITEMS, ReadingReport},
 };
 use crate::{
     domain::{
         id::{GroupId, IdentityId, SourceId},
-        identity::{Group, Identity, IdentityKind, Origin, Source, SourceKind, is_reserved},
+        identity::{Group, Identity, Source, SourceKind, is_reserved},
         roster::{Entry, Line, Refused, SourceConfig},
         time::Timestamp,
     },
     ports::roster::Roster,
-    store::{StoreError, SyncRun, Tx},
+    store::{Collision, StoreError, SyncRun, Tx},
 };
 
 /// Identities changed at once; their commits are shared.
@@ -50,6 +54,8 @@ enum Step {
 enum Came {
     Done,
     Conflict(String),
+    /// They may be somebody who is known, and no rule says so.
+    Collides(Collision),
 }
 
 impl Broker {
@@ -307,6 +313,14 @@ impl Broker {
                 Some(Err(BrokerError::Store(StoreError::Duplicate))) if races < RACES => races += 1,
                 // Somebody else changed it meanwhile: the next reading sees what is left to do.
                 Some(Err(BrokerError::Store(StoreError::Conflict))) => return Ok(Came::Done),
+                Some(Ok(Came::Collides(collision))) => {
+                    self.record_collision(&cause, &collision).await?;
+                    let id = collision.external_id.as_deref().unwrap_or_default();
+                    let text = known_already(&collision.name, id);
+                    return Ok(Came::Conflict(format!(
+                        "{text}, until somebody decides (`tidegate review collisions`)"
+                    )));
+                }
                 Some(Ok(Came::Conflict(text))) => {
                     let details = json!({"source": ctx.source.name, "conflict": text});
                     let event = self.event(&cause, "source.conflict", details)?;
@@ -319,39 +333,22 @@ impl Broker {
     }
 
     async fn write_step(&self, tx: &mut Tx, ctx: &SourceCtx, cause: &Cause, step: &Step) -> Result<Came, BrokerError> {
-        let details = json!({"source": ctx.source.name});
         match step {
             Step::Vanish(identity) => {
                 let after = Identity { active: false, ..(**identity).clone() };
                 self.record_change(tx, cause, identity, &after, json!({"source": ctx.source.name, "gone": true}))
                     .await?;
             }
-            Step::Join(entry) => {
-                if let Some(text) = name_taken(tx, &entry.name, &entry.external_id).await? {
-                    return Ok(Came::Conflict(text));
+            Step::Join(entry) | Step::Change(_, entry) => {
+                match self.record_heard(tx, ctx, cause, &Heard::from(&**entry)).await? {
+                    Told::Done(hearing) => {
+                        if let Some(id) = hearing.whose() {
+                            return self.align_groups(tx, ctx, cause, id, entry).await;
+                        }
+                    }
+                    Told::Collides(collision) => return Ok(Came::Collides(collision)),
+                    Told::Taken => return Ok(Came::Conflict(known_already(&entry.name, &entry.external_id))),
                 }
-                let id = IdentityId::new(self.entropy.ulid(cause.now)?);
-                let origin = if ctx.source.kind == SourceKind::Feed { Origin::Feed } else { Origin::Scim };
-                let blank = Identity {
-                    source: Some(ctx.source.id),
-                    origin,
-                    external_id: Some(entry.external_id.clone()),
-                    ..Identity::new(id, IdentityKind::Person, entry.name.as_str())
-                };
-                let new = updated(&blank, entry);
-                self.record_joiner(tx, cause, &new, details).await?;
-                return self.align_groups(tx, ctx, cause, new.id, entry).await;
-            }
-            Step::Change(before, entry) => {
-                let after = updated(before, entry);
-                let renamed = after.name.to_lowercase() != before.name.to_lowercase();
-                if renamed && let Some(text) = name_taken(tx, &entry.name, &entry.external_id).await? {
-                    return Ok(Came::Conflict(text));
-                }
-                if after != **before {
-                    self.record_change(tx, cause, before, &after, details).await?;
-                }
-                return self.align_groups(tx, ctx, cause, before.id, entry).await;
             }
         }
         Ok(Came::Done)
@@ -454,12 +451,6 @@ fn updated(before: &Identity, entry: &Entry) -> Identity {
     }
 }
 
-/// Who has that name already, in words.
-async fn name_taken(tx: &mut Tx, name: &str, external_id: &str) -> Result<Option<String>, BrokerError> {
-    let taken = tx.identity_name_taken(name).await?;
-    Ok(taken.then(|| {
-        format!(
-            "`{name}` ({external_id}) is known from somewhere else, or under another external id: nothing is merged"
-        )
-    }))
+fn known_already(name: &str, external_id: &str) -> String {
+    format!("`{name}` ({external_id}) is known from somewhere else, or under another external id: nothing is merged")
 }

@@ -118,8 +118,8 @@ impl Broker {
     pub async fn carry_out(&self, run: SyncRun) -> Result<(), BrokerError> {
         let outcome = self.outcome_of(&run).await;
         let outcome = match outcome {
-            // Another has it.
-            Err(BrokerError::Store(StoreError::Conflict)) => return Ok(()),
+            // Another has it, or will have it when the lease runs out.
+            Err(BrokerError::Store(StoreError::Conflict) | BrokerError::Closing) => return Ok(()),
             Ok(report) => Ok(report),
             Err(error) => Err(fault_text(&error)),
         };

@@ -24,6 +24,9 @@ use crate::{
 /// Identities looked at in one go.
 const IDENTITIES: u32 = 500;
 
+/// So many of them are asked about at most before the run says that it goes on.
+const ASKED: usize = 50;
+
 /// What a comparison may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -202,7 +205,11 @@ impl Broker {
             let page = self.store.scope_page(&app.config.id, &after, IDENTITIES, now).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.0.subject.identity.id.to_string();
-            for (facts, row) in page {
+            for (at, (facts, row)) in page.into_iter().enumerate() {
+                // Each may take as long as a call may.
+                if at % ASKED == ASKED - 1 {
+                    self.renew(run).await?;
+                }
                 let identity = &facts.subject.identity;
                 if scan.seen.contains(&identity.id.ulid().0) {
                     continue;
