@@ -4,6 +4,7 @@
 
 mod architecture;
 mod cli;
+mod cli_people;
 mod connectors;
 mod connectors_aws;
 mod connectors_directory;
@@ -40,6 +41,7 @@ mod promises;
 mod promises_later;
 mod scim_adopt;
 mod scim_app;
+mod scim_breaker;
 mod scim_edge;
 mod scim_groups;
 mod scim_lists;

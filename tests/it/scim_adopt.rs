@@ -7,7 +7,7 @@ use crate::{
     lifecycle_help::stands,
     lifecycle_source::{login, with_jit},
     on_both,
-    scim_app::{Scim, done, refused},
+    scim_app::{ENTERPRISE, Scim, done, refused},
     verbs_help::events,
     world::Db,
 };
@@ -76,7 +76,40 @@ async fn an_id_of_ours_is_nobodys_external_id(db: Db) {
     refused(&scim.put(&path, json!({"userName": "m", "externalId": victim})).await, 400, "invalidValue");
 }
 
+/// What one source calls somebody is nothing to another.
+async fn names_of_a_source_are_its_own(db: Db) {
+    let scim = Scim::on(db).await;
+    scim.user_of(json!({"userName": "a", "externalId": "7"})).await;
+    done(&scim.as_other("POST", "/Users", Some(json!({"userName": "b", "externalId": "7"}))).await, 201);
+    done(&scim.post("/Groups", json!({"displayName": "g", "externalId": "g7"})).await, 201);
+    assert_eq!(scim.found("externalId eq \"7\"").await, ["a"]);
+    assert_eq!(scim.found("externalId pr").await, ["a"]);
+    let others = scim.as_other("GET", "/Users?filter=externalId%20eq%20%227%22", None).await;
+    assert_eq!(others.body["Resources"][0]["userName"], "b", "{db:?}: {}", others.body);
+    let groups = scim.as_other("GET", "/Groups?filter=externalId%20eq%20%22g7%22", None).await;
+    assert_eq!(groups.body["totalResults"], 0, "{db:?}");
+}
+
+async fn a_manager_may_come_later_and_in_a_list(db: Db) {
+    let scim = Scim::on(db).await;
+    let world = &scim.app.world;
+    let said = json!({"manager": [{"value": "boss-7"}]});
+    let kim =
+        scim.user_of(json!({"userName": "kim", ENTERPRISE: said, "name": {"givenName": "Kim", "familyName": "K"}}));
+    let kim = kim.await;
+    let facts = async || world.who("kim").await.actor.identity.attributes;
+    assert_eq!(facts().await["manager"], "boss-7");
+    assert_eq!((facts().await["given_name"].as_str(), facts().await["family_name"].as_str()), ("Kim", "K"));
+    let boss = scim.user_of(json!({"userName": "boss", "externalId": "boss-7"})).await;
+    assert_eq!(facts().await["manager"], boss, "{db:?}");
+    let gone = json!([{"op": "Replace", "path": format!("{ENTERPRISE}:manager"), "value": []}]);
+    done(&scim.patch(&format!("/Users/{kim}"), gone).await, 200);
+    assert!(!facts().await.contains_key("manager"), "{db:?}");
+}
+
 on_both!(
+    names_of_a_source_are_its_own,
+    a_manager_may_come_later_and_in_a_list,
     who_is_looked_up_and_changed_is_adopted_by_rule,
     who_administers_is_adopted_only_by_a_source_that_may_fill_that_group,
     an_id_of_ours_is_nobodys_external_id,

@@ -6,8 +6,10 @@ use tidegate::domain::account::{AccountState, ApplicationConfig};
 
 use crate::{
     on_both,
+    scim_app::{Scim, done},
     servers::lying::{Liar, Mood},
     sync_sources::{Fed, line, run},
+    verbs_help::events,
     world::{Db, Plan, World},
 };
 
@@ -158,7 +160,96 @@ async fn who_leaves_does_not_wait_behind_who_joins(db: Db) {
     assert_eq!(liar.user("p2").unwrap()["active"], false, "{db:?}");
 }
 
+/// Nobody can be added to the groups that administer and audit by a file.
+async fn a_feed_does_not_fill_the_groups_that_audit(db: Db) {
+    let liar = Liar::start().await;
+    let fed = fed(db, &liar).await;
+    let report = fed.feed(&[line(1, "zoe", "yes", "Tidegate-Auditors")]).await;
+    assert_eq!(report.conflicts.len(), 1, "{db:?}: {report:?}");
+    assert!(fed.world.store().group("tidegate-auditors").await.unwrap().is_none(), "{db:?}");
+}
+
+/// A contract that is over is a departure: a feed full of such is stopped like any other.
+async fn contracts_that_are_over_are_departures(db: Db) {
+    let liar = Liar::start().await;
+    let fed = fed(db, &liar).await;
+    let people = |until: &str| -> Vec<String> {
+        (0..20).map(|n| line(n, &format!("p{n}"), "yes", "").replace(",yes,,", &format!(",yes,{until},"))).collect()
+    };
+    fed.feed(&people("")).await;
+    let report = fed.feed(&people("2020-01-01")).await;
+    assert!(report.stopped.is_some() && !report.applied, "{db:?}: {report:?}");
+    assert!(fed.person("p3").await.active);
+}
+
+async fn a_run_that_is_closed_on_is_left_to_its_lease(db: Db) {
+    let liar = Liar::start().await;
+    let fed = fed(db, &liar).await;
+    fed.write(&[line(1, "zoe", "yes", "")]);
+    let broker = &fed.world.broker;
+    let id = broker.start_sync(&fed.world.who("eve").await, "hr", "apply", false).await.unwrap();
+    let run = broker.lease_runs(1).await.unwrap().remove(0);
+    broker.closing().cancel();
+    broker.carry_out(run).await.unwrap();
+    let run = fed.world.store().sync_run(id).await.unwrap().unwrap();
+    assert_eq!((run.finished_at, run.error), (None, None), "{db:?}");
+}
+
+/// It may ask to be left alone; for hours, that is an alarm.
+async fn asking_to_be_left_alone_for_ever_is_told_of(db: Db) {
+    let liar = Liar::start().await;
+    let fed = fed(db, &liar).await;
+    fed.feed(&[line(1, "zoe", "yes", "hr-all")]).await;
+    liar.set(Mood::Busy);
+    fed.feed(&[line(1, "zoe", "no", "hr-all")]).await;
+    for _ in 0..12 {
+        fed.world.advance(3700);
+        fed.world.settle().await;
+    }
+    let told: Vec<_> = events(&fed.world).await.into_iter().filter(|e| e.action == "account.not_verified").collect();
+    assert_eq!(told.len(), 2, "{db:?}: when it began, and once more: {told:?}");
+}
+
+async fn a_server_that_overlooks_filters_is_walked_through(db: Db) {
+    let liar = Liar::start().await;
+    let fed = fed(db, &liar).await;
+    for name in ["a", "b", "c"] {
+        liar.plant(&json!({"userName": name, "active": true}));
+    }
+    let there = liar.plant(&json!({"userName": "zoe", "active": true}));
+    liar.set(Mood::Overlooks);
+    fed.feed(&[line(1, "zoe", "yes", "hr-all")]).await;
+    assert_eq!((liar.count(), liar.user("zoe").unwrap()["id"].clone()), (4, json!(there)), "{db:?}: adopted");
+    let zoe = fed.person("zoe").await.id.to_string();
+    assert_eq!(liar.user("zoe").unwrap()["externalId"], json!(zoe));
+}
+
+async fn a_group_of_another_name_is_looked_at_again(db: Db) {
+    let liar = Liar::start().await;
+    let mut plan = Plan::on(db);
+    plan.applications.push(wiki(&liar, &json!({})));
+    let scim = Scim::of(plan).await;
+    let zoe = scim.user("zoe").await;
+    let group = scim.group("hr-all", &[&zoe]).await;
+    scim.app.world.settle().await;
+    assert_eq!(liar.user("zoe").expect("an account")["active"], true);
+    done(
+        &scim
+            .patch(&format!("/Groups/{group}"), json!([{"op": "replace", "path": "displayName", "value": "old"}]))
+            .await,
+        200,
+    );
+    scim.app.world.settle().await;
+    assert_eq!(liar.user("zoe").unwrap()["active"], false, "{db:?}: outside the scope from now on");
+}
+
 on_both!(
+    a_feed_does_not_fill_the_groups_that_audit,
+    contracts_that_are_over_are_departures,
+    a_run_that_is_closed_on_is_left_to_its_lease,
+    asking_to_be_left_alone_for_ever_is_told_of,
+    a_server_that_overlooks_filters_is_walked_through,
+    a_group_of_another_name_is_looked_at_again,
     an_account_of_another_name_is_not_taken_over_by_what_a_source_calls_somebody,
     an_account_of_somebody_else_is_not_even_touched,
     who_is_not_listed_is_asked_about_before_they_are_gone,

@@ -216,7 +216,32 @@ async fn only_administrators_run_and_only_onlookers_look(db: Db) {
     assert_eq!(names, ["wiki", "hr"]);
 }
 
+async fn a_schedule_reads_a_source_by_itself(db: Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("people.csv");
+    std::fs::write(&file, format!("{HEADER}{}", line(1, "zoe", "yes", "hr-all"))).unwrap();
+    let mut plan = Plan::on(db);
+    plan.sources.push(feed(&file, &json!({"schedule": "*/5 * * * *"})));
+    let world = plan.build().await;
+    let (broker, clock) = (Arc::clone(&world.broker), Arc::clone(&world.clock));
+    let running = tokio::spawn(world.workers.run());
+    let there = async {
+        loop {
+            // The loop looks at the clock about once in a second.
+            if broker.store().subject_by_name("zoe", broker.now()).await.unwrap().is_some() {
+                break;
+            }
+            clock.advance(std::time::Duration::from_secs(30));
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), there).await.expect("it was read");
+    broker.close(std::time::Duration::from_secs(5)).await;
+    running.await.unwrap();
+}
+
 on_both!(
+    a_schedule_reads_a_source_by_itself,
     people_join_change_and_leave_as_the_feed_says,
     half_an_object_is_refused_and_nothing_is_lost,
     a_shrinking_feed_stops_and_asks,

@@ -40,6 +40,8 @@ pub enum Mood {
     EndsAfter(usize),
     /// Lists leave out whoever has this name; asked for by id, they are there.
     Hides(String),
+    /// Filters are overlooked, and two are shown at once.
+    Overlooks,
     /// Lists say nothing of how many there are, and begin at the first one whatever is asked for.
     Repeats,
     /// Only this token is taken.
@@ -221,7 +223,8 @@ fn list(it: &Inside, uri: &Uri) -> Response {
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let filter = query.get("filter").map(String::as_str).unwrap_or_default();
-    let found: Vec<Value> = if let Some((name, value)) = filter.split_once(" eq ") {
+    let overlooked = it.mood == Mood::Overlooks;
+    let found: Vec<Value> = if let Some((name, value)) = filter.split_once(" eq ").filter(|_| !overlooked) {
         let value: Value = serde_json::from_str(value).unwrap();
         it.users.values().filter(|u| u[name] == value).cloned().collect()
     } else {
@@ -237,6 +240,7 @@ fn list(it: &Inside, uri: &Uri) -> Response {
             Mood::Repeats => {
                 return scim(StatusCode::OK, &json!({"resources": it.users.values().cloned().collect::<Vec<_>>()}));
             }
+            Mood::Overlooks => all.truncate(2),
             Mood::EndsAfter(most) => {
                 all.truncate(most.saturating_sub(start - 1));
             }
