@@ -91,8 +91,6 @@ pub(super) enum Place {
     Text(&'static str),
     /// The owning source's own name for it: to no other source it is anything.
     Known(&'static str),
-    /// A text whose lower case is taken by the database.
-    Lowered(&'static str),
     /// A flag.
     Flag(&'static str),
     /// An instant.
@@ -154,7 +152,7 @@ impl Sql {
 
     fn present(&mut self, shape: Shape, path: &AttrPath) -> &mut Self {
         match (shape.place)(path) {
-            Place::Text(column) | Place::Lowered(column) | Place::Flag(column) | Place::Instant(column) => {
+            Place::Text(column) | Place::Flag(column) | Place::Instant(column) => {
                 self.push("(").push(column).push(" IS NOT NULL)")
             }
             Place::Known(column) => self.push("(").push(column).push(" IS NOT NULL").owned(shape).push(")"),
@@ -189,10 +187,6 @@ impl Sql {
             (Place::Known(column), Literal::Text(text)) => {
                 self.push("(").push(column).push(" IS NOT NULL AND ");
                 self.compared(column, op, fold(attribute, text)).owned(shape).push(")")
-            }
-            (Place::Lowered(column), Literal::Text(text)) => {
-                self.push("(");
-                self.compared(column, op, text.to_lowercase()).push(")")
             }
             (Place::Flag(column), Literal::Flag(flag)) => {
                 self.push("(").push(column).push(" = ").integer(i64::from(*flag)).push(")")
@@ -338,7 +332,7 @@ impl Sql {
     /// What a list is sorted by: one value, or null.
     pub(super) fn sort_key(&mut self, shape: Shape, path: &AttrPath) -> &mut Self {
         match (shape.place)(path) {
-            Place::Text(c) | Place::Known(c) | Place::Lowered(c) | Place::Flag(c) | Place::Instant(c) => self.push(c),
+            Place::Text(c) | Place::Known(c) | Place::Flag(c) | Place::Instant(c) => self.push(c),
             Place::Values { .. } => {
                 self.push("(SELECT v.value_key FROM scim_values v WHERE v.identity_id = ").push(shape.id);
                 self.push(" AND v.path = ").text(path.key()).push(" ORDER BY v.element LIMIT 1)")

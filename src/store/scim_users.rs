@@ -91,7 +91,7 @@ fn place(path: &AttrPath) -> Place {
         ("", "id", None) => Place::Text("i.id"),
         ("", "externalId", None) => Place::Known("i.external_id"),
         ("", "userName", None) => Place::Text("i.name_key"),
-        ("", "displayName", None) => Place::Lowered("lower(i.display_name)"),
+        ("", "displayName", None) => Place::Text("i.display_key"),
         ("", "active", None) => Place::Flag("i.active"),
         ("", "schemas", None) => Place::Constant(USERS.schema.urn),
         ("", "meta", None | Some("resourceType")) => Place::Constant(USERS.name),

@@ -104,6 +104,10 @@ async fn a_list_without_end_is_given_up(db: Db) {
     let reading = run(&world, "idp", "apply", false);
     let view = tokio::time::timeout(std::time::Duration::from_secs(30), reading).await.expect("it ends");
     assert_eq!(view.reading.as_ref().map(|r| (r.joined, r.left)), Some((1, 0)), "{view:?}");
+    let fed = fed(db, &liar).await;
+    let comparing = run(&fed.world, "wiki", "plan", false);
+    let view = tokio::time::timeout(std::time::Duration::from_secs(30), comparing).await.expect("it ends");
+    assert!(view.error.is_some_and(|why| why.contains("again and again")), "{db:?}");
 }
 
 async fn who_leaves_does_not_wait_behind_who_joins(db: Db) {

@@ -93,9 +93,14 @@ impl Broker {
             let group = app.call(Purpose::Issue, speaks.group(&name)).await?;
             scan.members.insert(name, group.map(|g| g.members).unwrap_or_default());
         }
-        let mut after: Option<String> = None;
+        let (mut after, mut first) = (None::<String>, None);
         loop {
             let page = app.call(Purpose::Issue, speaks.page(after.as_deref())).await?;
+            let begins = page.accounts.first().map(|a| a.remote_id.clone());
+            if begins.is_some() && begins == first {
+                return Err(Fault::Unavailable("its list of accounts begins again and again".to_owned()).into());
+            }
+            first = begins;
             for part in page.accounts.chunks(AT_ONCE) {
                 for seen in self.whose(app, part).await? {
                     self.look_at(&mut scan, seen).await?;
