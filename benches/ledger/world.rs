@@ -80,7 +80,7 @@ pub async fn engineers(broker: &Broker, count: usize) -> Vec<IdentityId> {
         let mut tx = broker.store().begin().await.unwrap();
         let made = async {
             tx.insert_identity(&new, now).await?;
-            tx.add_standing(group.id, new.id, None, now).await
+            tx.add_standing(group.id, &[new.id], None, now).await
         }
         .await;
         tx.end(made).await.unwrap().unwrap();

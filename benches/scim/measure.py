@@ -1,14 +1,15 @@
 """Measures Tidegate's SCIM service provider beside two others, in one run, with one client.
 
-    cargo build --release
-    python3 -m venv target/tools/bench && target/tools/bench/bin/pip install scim2-server
-    npm install --prefix target/tools/npm scimmy scimmy-routers express
+    cargo build --release && .ci/deps
     python3 benches/scim/measure.py target/release/tidegate
 
-Prints: 2,000 users created at concurrency 16 by each; the latency of a look-up by userName with 1,000 and with 100,000 users;
-the latency of one PATCH that adds a member to a group of 5 and to one of 50,000. Standard library only.
+Prints: users created at concurrency 16 by each (2,000, --create); the latency of a look-up by userName with 1,000 and with
+100,000 users (--people); the latency of one PATCH that adds a member to a group of 5 and to one of 50,000 (--members); each
+with its ratio. The other servers are scim2-server (PyPI, pinned in .ci/requirements.txt) and scimmy-routers (npm, pinned in
+benches/scim/package-lock.json, installed here if it is missing). Standard library only.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -91,13 +92,21 @@ async def create(server, first, count, concurrency=16):
     return count / (time.perf_counter() - start)
 
 
-async def bulk(server, operations):
-    connection = Connection(*server)
+async def fill(server, first, last):
+    """Users `first` to `last`, by bulk calls side by side; their ids."""
+    parts = iter(range(first, last, 250))
     ids = []
-    for at in range(0, len(operations), 1000):
-        status, text = await connection.call("POST", "/Bulk", {"Operations": operations[at : at + 1000]})
-        assert status == 200, (status, text[:200])
-        ids += [o["location"].rsplit("/", 1)[1] for o in json.loads(text)["Operations"]]
+
+    async def worker():
+        connection = Connection(*server)
+        for at in parts:
+            numbers = range(at, min(at + 250, last))
+            operations = [{"method": "POST", "path": "/Users", "bulkId": str(n), "data": user(n)} for n in numbers]
+            status, text = await connection.call("POST", "/Bulk", {"Operations": operations})
+            assert status == 200, (status, text[:200])
+            ids.extend(o["location"].rsplit("/", 1)[1] for o in json.loads(text)["Operations"])
+
+    await asyncio.gather(*(worker() for _ in range(8)))
     return ids
 
 
@@ -122,14 +131,19 @@ async def look_up(server, people, times=300):
     return await latency([one(n) for n in range(times)])
 
 
-async def add_members(server, group, ids):
+async def add_members(server, groups, ids):
+    """Each of `ids` into each of the groups, in turn; the median for each group."""
     connection = Connection(*server)
 
-    def one(member):
-        body = {"schemas": [PATCH], "Operations": [{"op": "add", "path": "members", "value": [{"value": member}]}]}
-        return lambda: connection.call("PATCH", f"/Groups/{group}?excludedAttributes=members", body)
-
-    return await latency([one(member) for member in ids])
+    took = {group: [] for group in groups}
+    for member in ids:
+        for group in groups:
+            body = {"schemas": [PATCH], "Operations": [{"op": "add", "path": "members", "value": [{"value": member}]}]}
+            start = time.perf_counter()
+            status, text = await connection.call("PATCH", f"/Groups/{group}?excludedAttributes=members", body)
+            took[group].append((time.perf_counter() - start) * 1000)
+            assert status == 200, (status, text[:200])
+    return [statistics.median(took[group]) for group in groups]
 
 
 async def group_of(server, name, ids):
@@ -156,56 +170,89 @@ async def wait_for(server):
     raise SystemExit("a server does not come up")
 
 
-async def main(binary, people=100_000, members=50_000):
-    started = []
-    home = tempfile.mkdtemp(prefix="scim-bench-", dir=os.environ.get("TMPDIR"))
+def scimmy():
+    """The directory with scimmy-routers, installed if it is not there."""
+    here = os.path.join(ROOT, "benches/scim")
+    there = os.path.join(ROOT, "target/tools/scim")
+    os.makedirs(there, exist_ok=True)
+    for name in ("package.json", "package-lock.json", "scimmy_server.mjs"):
+        shutil.copy(os.path.join(here, name), there)
+    if not os.path.exists(os.path.join(there, "node_modules/scimmy-routers")):
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+        subprocess.run(command, cwd=there, check=True)
+    return there
+
+
+async def main(given):
+    started, homes = [], []
 
     def start(*command, **more):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **more)
         started.append(process)
         return process
 
-    try:
-        others = {}
-        tool = os.path.join(ROOT, "target/tools/bench/bin/scim2-server")
-        if os.path.exists(tool):
-            port = free_port()
-            start(tool, "--port", str(port), "--bearer-token", "bench", stdout=subprocess.DEVNULL)
-            others["scim2-server"] = (port, "/v2", "bench")
-        modules = os.path.join(ROOT, "target/tools/npm")
-        if os.path.exists(os.path.join(modules, "node_modules/scimmy-routers")):
-            port = free_port()
-            script = os.path.join(modules, "scimmy_server.mjs")
-            shutil.copy(os.path.join(ROOT, "benches/scim/scimmy_server.mjs"), script)
-            start("node", script, str(port), stdout=subprocess.DEVNULL)
-            others["scimmy-routers"] = (port, "/scim/v2", "bench")
-        rates = {}
-        for name, server in others.items():
-            await wait_for(server)
-            rates[name] = await create(server, 0, 2000)
-            print(f"create 2,000 users, 16 at once   {name:15} {rates[name]:9.0f} /s", flush=True)
-        dev = start(binary, "dev", "--json", "--port", "0", "--data", home, stdout=subprocess.PIPE)
+    def tidegate():
+        home = tempfile.mkdtemp(prefix="scim-bench-", dir=os.environ.get("TMPDIR"))
+        homes.append(home)
+        dev = start(given.binary, "dev", "--json", "--port", "0", "--data", home, stdout=subprocess.PIPE)
         access = json.loads(dev.stdout.readline())
-        server = (urllib.parse.urlsplit(access["url"]).port, "/scim/v2", access["scim"]["token"])
-        rate = await create(server, 0, 2000)
-        ratio = f"{rate / max(rates.values()):.1f} times the faster" if rates else "nothing to compare with"
-        print(f"create 2,000 users, 16 at once   {'tidegate':15} {rate:9.0f} /s   {ratio}", flush=True)
-        few = await look_up(server, 1000)
-        operations = [
-            {"method": "POST", "path": "/Users", "bulkId": str(n), "data": user(n)} for n in range(2000, people)
-        ]
-        ids = await bulk(server, operations)
-        many = await look_up(server, people)
-        print(f"look-up by userName    with 2,000: {few:.2f} ms   with {people:,}: {many:.2f} ms   ratio {many / few:.2f}")
-        small = await group_of(server, "small", ids[:5])
-        large = await group_of(server, "large", ids[:members])
-        five = await add_members(server, small, ids[members + 5 : members + 205])
-        fifty = await add_members(server, large, ids[members + 5 : members + 205])
-        print(f"one more member   in a group of 5: {five:.2f} ms   of {members:,}: {fifty:.2f} ms   ratio {fifty / five:.2f}")
+        return dev, (urllib.parse.urlsplit(access["url"]).port, "/scim/v2", access["scim"]["token"])
+
+    def stop(process):
+        process.terminate()
+        process.wait()
+
+    try:
+        tool = os.path.join(ROOT, "target/tools/venv/bin/scim2-server")
+        there = scimmy()
+        rates = {}
+        for name, base in (("scim2-server", "/v2"), ("scimmy-routers", "/scim/v2")):
+            port = free_port()
+            if name == "scim2-server":
+                command = [tool, "--port", str(port), "--bearer-token", "bench"]
+            else:
+                command = ["node", os.path.join(there, "scimmy_server.mjs"), str(port)]
+            process = start(*command, stdout=subprocess.DEVNULL)
+            server = (port, base, "bench")
+            await wait_for(server)
+            rates[name] = await create(server, 0, given.create)
+            stop(process)
+            print(f"create {given.create:,} users, 16 at once   {name:15} {rates[name]:9.0f} /s", flush=True)
+        process, server = tidegate()
+        rate = await create(server, 0, given.create)
+        stop(process)
+        ratio = rate / max(rates.values())
+        print(f"create {given.create:,} users, 16 at once   {'tidegate':15} {rate:9.0f} /s   {ratio:.1f} x the faster", flush=True)
+
+        process, server = tidegate()
+        first = min(1000, given.people)
+        ids = await fill(server, 0, first)
+        few = await look_up(server, first)
+        ids += await fill(server, first, given.people)
+        many = await look_up(server, given.people)
+        print(
+            f"look-up by userName   with {first:,}: {few:.2f} ms   with {given.people:,}: {many:.2f} ms"
+            f"   {many / few:.2f} x", flush=True
+        )
+        groups = [await group_of(server, "small", ids[:5]), await group_of(server, "large", ids[: given.members])]
+        five, fifty = await add_members(server, groups, ids[given.members : given.members + 200])
+        print(
+            f"one more member   in a group of 5: {five:.2f} ms   of {given.members:,}: {fifty:.2f} ms"
+            f"   {fifty / five:.2f} x"
+        )
     finally:
         for process in started:
             process.terminate()
-        shutil.rmtree(home, ignore_errors=True)
+        for home in homes:
+            shutil.rmtree(home, ignore_errors=True)
 
 
-asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("binary", help="the tidegate program")
+parser.add_argument("--create", type=int, default=2000, metavar="N", help="users that each server makes")
+parser.add_argument("--people", type=int, default=100_000, metavar="N", help="users for the look-ups")
+parser.add_argument("--members", type=int, default=50_000, metavar="N", help="members of the large group")
+given = parser.parse_args()
+if given.members + 200 > given.people:
+    parser.error("--people is to be at least --members and 200 more")
+asyncio.run(main(given))

@@ -158,7 +158,7 @@ impl DirectoryFile {
                 tx.insert_identity(&new, now).await?;
                 for group in &entry.groups {
                     if let Some(id) = groups.get(group) {
-                        tx.add_standing(*id, new.id, None, now).await?;
+                        tx.add_standing(*id, &[new.id], None, now).await?;
                     }
                 }
                 tx.audit(event.clone());

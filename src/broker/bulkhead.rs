@@ -114,7 +114,7 @@ impl Bulkhead {
     }
 
     /// Taking away waits for nothing but its own failures.
-    fn held_back_for(&self, purpose: Purpose) -> Option<String> {
+    pub(crate) fn held_back_for(&self, purpose: Purpose) -> Option<String> {
         match purpose {
             Purpose::Issue => self.held_back(),
             Purpose::Revoke => self.revoking.held_back(self.clock.now()),

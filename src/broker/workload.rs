@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{
         id::IdentityId,
-        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Subject, TEAM},
+        identity::{Identity, IdentityKind, Subject, TEAM, is_reserved},
         secret::Secret,
         time::Ttl,
     },
@@ -47,7 +47,7 @@ impl Broker {
         }
         let mut groups = Vec::new();
         for group in &new.groups {
-            if [ADMIN_GROUP, AUDITOR_GROUP].contains(&group.to_lowercase().as_str()) {
+            if is_reserved(group) {
                 return Err(BrokerError::invalid("groups", "only people administer or audit"));
             }
             let known = self.store.group(group).await?;

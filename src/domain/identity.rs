@@ -240,3 +240,8 @@ impl Group {
 pub const ADMIN_GROUP: &str = "tidegate-admins";
 /// Members of this group see everything and change nothing.
 pub const AUDITOR_GROUP: &str = "tidegate-auditors";
+
+/// Is it a group whose members administer or audit this broker?
+pub fn is_reserved(group: &str) -> bool {
+    [ADMIN_GROUP, AUDITOR_GROUP].contains(&group.to_lowercase().as_str())
+}

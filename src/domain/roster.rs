@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{identity::SourceKind, time::Timestamp};
+use super::{id::IdentityId, identity::SourceKind, time::Timestamp};
 
 /// A source of the configuration. Its `settings` belong to the adapter and may name secret files, never secrets.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -97,6 +97,9 @@ pub fn read_line(mapping: &BTreeMap<String, String>, line: u64, value: impl Fn(&
             return refuse(field, "must have at most 255 characters and none that controls".to_owned());
         }
     }
+    if id.parse::<IdentityId>().is_ok() {
+        return refuse("external_id", "must not look like an id of this service".to_owned());
+    }
     let active = match fact("active").map(|a| a.to_lowercase()).as_deref() {
         // A column that is there and empty says nothing; nobody is let in or thrown out by that.
         None if mapping.contains_key("active") => return refuse("active", "is missing".to_owned()),
@@ -182,5 +185,7 @@ mod tests {
         assert_eq!(field_of(read(&[half[0], half[1], ("active", "perhaps")])).1, "ACTIVE");
         assert_eq!(field_of(read(&[half[0], half[1], ("active", "1"), ("contract_end", "soon")])).1, "CONTRACT_END");
         assert_eq!(field_of(read(&[half[0], ("name", "a\u{7}b"), ("active", "1")])).1, "NAME");
+        let ours = [("external_id", "idn_01KVF3T2M8XQ4B7N9D5R6S1W0Z"), half[1], ("active", "1")];
+        assert_eq!(field_of(read(&ours)).1, "EXTERNAL_ID", "accounts downstream are called so");
     }
 }

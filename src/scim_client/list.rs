@@ -12,6 +12,8 @@ pub struct Listed {
     pub resources: Vec<Value>,
     /// Pass as `after` to go on.
     pub next: Option<String>,
+    /// It ended before as many were listed as it says that there are.
+    pub short: bool,
 }
 
 /// A text within a filter.
@@ -59,16 +61,18 @@ impl ScimClient {
             return Err(answer.fault());
         }
         let resources = resources(&answer.body).ok_or_else(not_a_list)?;
+        let mut short = false;
         let next = if by_cursor {
             answer.body.get("nextCursor").and_then(Value::as_str).filter(|c| !c.is_empty()).map(str::to_owned)
         } else {
             // By what came, and not by what was asked for: servers have limits of their own.
             let next = start.parse::<u64>().unwrap_or(1).saturating_add(resources.len() as u64);
             let total = number(answer.body.get("totalResults"));
+            short = resources.is_empty() && total.is_some_and(|total| next <= total);
             let more = !resources.is_empty() && total.is_none_or(|total| next <= total);
             more.then(|| next.to_string())
         };
-        Ok(Listed { resources, next })
+        Ok(Listed { resources, next, short })
     }
 
     /// Does the server list resources of that kind? Tells "not there" from "not a SCIM server any more".

@@ -97,7 +97,12 @@ pub fn set(resource: &mut Map<String, Value>, path: &str, value: Option<&str>) {
                 Some(Value::Array(values)) => values,
                 _ => Vec::new(),
             };
-            let other = |v: &Value| member(v, "type").and_then(Value::as_str) != Some(kind);
+            // The only one may have lost its type on the way.
+            let lost = values.len() == 1;
+            let other = |v: &Value| match member(v, "type").and_then(Value::as_str) {
+                Some(other) => other != kind,
+                None => !lost,
+            };
             let mut values: Vec<Value> = values.into_iter().filter(other).collect();
             if let Some(value) = value {
                 let primary = !values.iter().any(|v| member(v, "primary").is_some_and(|p| *p == json!(true)));
@@ -128,10 +133,34 @@ fn note_schema(resource: &mut Map<String, Value>, urn: &str) {
     }
 }
 
-/// One operation of a PATCH that brings `path` to `should`. `is` says whether there is a value now.
-pub fn operation(path: &str, is: Option<&str>, should: Option<&str>) -> Value {
+/// Does the attribute at a path have values of several types?
+pub fn has_types(path: &str) -> bool {
+    MULTI.contains(&parse(path).name)
+}
+
+/// Is the value at a path the only one, without a type to pick it by?
+pub fn is_untyped(resource: &Value, path: &str) -> bool {
+    let path = parse(path);
+    let holder = path.urn.map_or(Some(resource), |urn| member(resource, urn));
+    let values = holder.and_then(|h| member(h, path.name)).and_then(Value::as_array);
+    let only = values.and_then(|v| if let [only] = v.as_slice() { Some(only) } else { None });
+    path.rest.is_some() && MULTI.contains(&path.name) && only.is_some_and(|v| member(v, "type").is_none())
+}
+
+/// One operation of a PATCH that brings `path` to `should`. `is` says whether there is a value now; `untyped`, that no
+/// filter would pick it.
+pub fn operation(path: &str, is: Option<&str>, should: Option<&str>, untyped: bool) -> Value {
     let parsed = parse(path);
     let within = |name: &str| parsed.urn.map_or_else(|| name.to_owned(), |urn| format!("{urn}:{name}"));
+    if let (Some(kind), true) = (parsed.rest, untyped) {
+        return match should {
+            Some(value) => {
+                let value = json!([{"type": kind, "value": value, "primary": true}]);
+                json!({"op": "replace", "path": within(parsed.name), "value": value})
+            }
+            None => json!({"op": "remove", "path": within(parsed.name)}),
+        };
+    }
     let (whole, part) = match parsed.rest {
         Some(kind) if MULTI.contains(&parsed.name) => {
             let filtered = format!("{}[type eq \"{kind}\"]", within(parsed.name));
@@ -185,21 +214,36 @@ mod tests {
     }
 
     #[test]
+    fn the_only_value_may_have_lost_its_type() {
+        let resource = json!({"emails": [{"value": "a@x"}], "phoneNumbers": [{"type": "work", "value": "1"}]});
+        assert!(is_untyped(&resource, "emails.work") && !is_untyped(&resource, "phoneNumbers.work"));
+        let whole = json!([{"type": "work", "value": "b@x", "primary": true}]);
+        assert_eq!(
+            operation("emails.work", Some("a@x"), Some("b@x"), true),
+            json!({"op": "replace", "path": "emails", "value": whole})
+        );
+        assert_eq!(operation("emails.work", Some("a@x"), None, true), json!({"op": "remove", "path": "emails"}));
+        let Value::Object(mut resource) = resource else { panic!() };
+        set(&mut resource, "emails.work", Some("b@x"));
+        assert_eq!(resource["emails"], whole);
+    }
+
+    #[test]
     fn operations_have_a_path_and_lower_case_names() {
         assert_eq!(
-            operation("displayName", Some("a"), Some("b")),
+            operation("displayName", Some("a"), Some("b"), false),
             json!({"op": "replace", "path": "displayName", "value": "b"})
         );
-        assert_eq!(operation("title", Some("a"), None), json!({"op": "remove", "path": "title"}));
+        assert_eq!(operation("title", Some("a"), None, false), json!({"op": "remove", "path": "title"}));
         assert_eq!(
-            operation("emails.work", Some("a"), Some("b")),
+            operation("emails.work", Some("a"), Some("b"), false),
             json!({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "b"})
         );
         assert_eq!(
-            operation("emails.work", Some("a"), None),
+            operation("emails.work", Some("a"), None, false),
             json!({"op": "remove", "path": "emails[type eq \"work\"]"})
         );
-        assert_eq!(operation("emails.work", None, Some("b"))["op"], "add");
-        assert_eq!(operation(DEPARTMENT, None, Some("b"))["path"], DEPARTMENT);
+        assert_eq!(operation("emails.work", None, Some("b"), false)["op"], "add");
+        assert_eq!(operation(DEPARTMENT, None, Some("b"), false)["path"], DEPARTMENT);
     }
 }

@@ -60,23 +60,30 @@ impl ScimClient {
             return self.walk_for(key, paths).await;
         }
         let found = self.search(USERS, &format!("{name} eq {}", quoted(value))).await?;
-        // A server that overlooks the filter answers everybody.
         let fits = |a: &Account| match key {
             Key::ExternalId(id) => a.external_id.as_deref() == Some(id),
             Key::UserName(name) => a.user_name.to_lowercase() == name.to_lowercase(),
         };
-        let mut fitting = found.iter().filter_map(|user| account(user, paths)).filter(fits);
-        let first = fitting.next();
-        if fitting.next().is_some() {
-            return Err(Fault::Foreign(format!("it has several users with that {name}; leave one of them")));
+        let (fitting, others): (Vec<_>, Vec<_>) = found.iter().filter_map(|user| account(user, paths)).partition(fits);
+        let mut fitting = fitting.into_iter();
+        match (fitting.next(), fitting.next()) {
+            (_, Some(_)) => Err(Fault::Foreign(format!("it has several users with that {name}; leave one of them"))),
+            // A server that overlooks the filter answers everybody, and the first page of them proves nothing.
+            (None, None) if !others.is_empty() => self.walk_for(key, paths).await,
+            (first, None) => Ok(first),
         }
-        Ok(first)
     }
 
     async fn walk_for(&self, key: Key<'_>, paths: &[String]) -> Result<Option<Account>, Fault> {
         let mut after: Option<String> = None;
+        let mut first = None;
         loop {
             let page = self.page(USERS, after.as_deref()).await?;
+            let begins = page.resources.first().and_then(|user| account(user, &[])).map(|a| a.remote_id);
+            if page.short || (first.is_some() && first == begins) {
+                return Err(Fault::Unavailable("its list of users does not come to its end".to_owned()));
+            }
+            first = begins;
             let found = page.resources.iter().filter_map(|user| account(user, paths)).find(|a| match key {
                 Key::ExternalId(id) => a.external_id.as_deref() == Some(id),
                 Key::UserName(name) => a.user_name.to_lowercase() == name.to_lowercase(),
@@ -111,6 +118,15 @@ impl ScimClient {
         }
     }
 
+    /// A user as the server shows it, by its id, or by what stands at a path of it.
+    pub async fn show_user(&self, path: &str, value: &str) -> Result<Option<Value>, Fault> {
+        if path == "id" {
+            return Ok(self.raw_user(value).await?.map(|answer| answer.body));
+        }
+        let found = self.search(USERS, &format!("{path} eq {}", quoted(value))).await?;
+        Ok(found.into_iter().find(|user| resource::get(user, path).as_deref() == Some(value)))
+    }
+
     /// Make a user.
     pub async fn create_user(&self, desired: &Desired) -> Result<Created, Fault> {
         let mut user = Map::new();
@@ -143,9 +159,13 @@ impl ScimClient {
 
     /// Set right what differs.
     pub async fn update_user(&self, is: &Account, desired: &Desired, what: &[Difference]) -> Result<Changed, Fault> {
+        // A value without a type is picked by no filter: looked at only where that can be.
+        let typed = what.iter().any(|d| d.is.is_some() && resource::has_types(&d.attribute));
+        let now = if typed { self.raw_user(&is.remote_id).await? } else { None };
+        let untyped = |name: &str| now.as_ref().is_some_and(|answer| resource::is_untyped(&answer.body, name));
         let operations = what.iter().map(|d| match d.attribute.as_str() {
             "active" => json!({"op": "replace", "path": "active", "value": true}),
-            name => resource::operation(name, d.is.as_deref(), d.should.as_deref()),
+            name => resource::operation(name, d.is.as_deref(), d.should.as_deref(), untyped(name)),
         });
         let operations = operations.collect();
         self.change(&is.remote_id, operations, |user| {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use super::BuildError;
 use crate::{
@@ -46,7 +47,13 @@ impl Pull {
 impl Roster for Pull {
     async fn open(&self) -> Result<Box<dyn Reading>, Fault> {
         let (client, mapping) = (Arc::clone(&self.client), Arc::clone(&self.mapping));
-        Ok(Box::new(Pages { client, mapping, next: None, ended: false, number: 0 }))
+        Ok(Box::new(Pages { client, mapping, next: None, ended: false, short: false, number: 0 }))
+    }
+
+    async fn ask(&self, external_id: &str) -> Result<Option<Line>, Fault> {
+        let path = self.mapping.get("external_id").map_or("id", String::as_str);
+        let user = self.client.show_user(path, external_id).await?;
+        Ok(user.map(|user| line(&self.mapping, 0, &user)))
     }
 }
 
@@ -55,7 +62,14 @@ struct Pages {
     mapping: Arc<BTreeMap<String, String>>,
     next: Option<String>,
     ended: bool,
+    short: bool,
     number: u64,
+}
+
+fn line(mapping: &BTreeMap<String, String>, number: u64, user: &Value) -> Line {
+    // RFC 7643 has no default; a directory that does not say so does not mean that they left.
+    let value = |path: &str| resource::get(user, path).or_else(|| (path == "active").then(|| "true".to_owned()));
+    read_line(mapping, number, value)
 }
 
 #[async_trait]
@@ -66,15 +80,17 @@ impl Reading for Pages {
         }
         let page = self.client.page("Users", self.next.as_deref()).await?;
         self.ended = page.next.is_none();
+        self.short = page.short;
         self.next = page.next;
         let mut lines = Vec::with_capacity(page.resources.len());
         for user in &page.resources {
             self.number += 1;
-            // RFC 7643 has no default; a directory that does not say so does not mean that they left.
-            let value =
-                |path: &str| resource::get(user, path).or_else(|| (path == "active").then(|| "true".to_owned()));
-            lines.push(read_line(&self.mapping, self.number, value));
+            lines.push(line(&self.mapping, self.number, user));
         }
         Ok(lines)
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.short
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Page, Store, StoreError, Tx,
     identities::{SEPARATOR, subject, subject_columns},
     row::{Reader, readable},
+    scim_sql::Sql,
 };
 use crate::domain::{
     account::AccountState,
@@ -45,6 +46,8 @@ pub struct AccountRow {
     pub epoch: i64,
     /// Why it is not done yet.
     pub last_error: Option<String>,
+    /// When the first of the tries in vain was.
+    pub failing_since: Option<Timestamp>,
     /// The call that it follows from.
     pub correlation: CorrelationId,
 }
@@ -82,7 +85,7 @@ pub struct Worked {
 macro_rules! columns {
     () => {
         "a.application, a.account_key, a.identity_id, a.remote_id, a.pushed, a.state, a.deactivated_at, a.verified_at, \
-         a.attempts, a.changes, a.due_at AS account_due_at, a.epoch, a.last_error, a.correlation_id"
+         a.attempts, a.changes, a.due_at AS account_due_at, a.epoch, a.last_error, a.failing_since, a.correlation_id"
     };
 }
 /// Somebody's columns, with standing groups apart; `$1` is the instant, `$2` the separator.
@@ -112,6 +115,7 @@ fn account(row: &AnyRow) -> Result<AccountRow, StoreError> {
         due_at: r.optional_instant("account_due_at")?,
         epoch: r.integer("epoch")?,
         last_error: r.optional_text("last_error")?,
+        failing_since: r.optional_instant("failing_since")?,
         correlation: r.parsed("correlation_id")?,
     })
 }
@@ -287,24 +291,37 @@ impl Store {
 }
 
 impl Tx {
-    /// Somebody must look at this account now. Whoever works on it already looks once more when done.
-    pub async fn account_due(
+    /// Somebody must look at these accounts now; before all others if something may be `taken` away. Whoever works on one
+    /// already looks once more when done.
+    pub async fn accounts_due(
         &mut self,
         application: &str,
-        identity: IdentityId,
+        identities: &[IdentityId],
+        taken: bool,
         cause: CorrelationId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO accounts (application, account_key, identity_id, state, attempts, changes, \
-                           due_at, leased, epoch, correlation_id) VALUES ($1, $2, $2, 'pending', 0, 1, $3, 0, 0, $4) \
-                           ON CONFLICT (application, account_key) DO UPDATE SET changes = accounts.changes + 1, \
-                           attempts = 0, correlation_id = excluded.correlation_id, state = 'pending', \
-                           due_at = CASE WHEN accounts.leased = 1 AND accounts.due_at > excluded.due_at \
-                           THEN accounts.due_at ELSE excluded.due_at END";
-        self.execute_one(
-            query(SQL).bind(application).bind(identity.to_string()).bind(now.micros()).bind(cause.to_string()),
-        )
-        .await
+        let identities: Vec<IdentityId> = identities.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        for chunk in identities.chunks(500) {
+            let mut sql = Sql::new(
+                "INSERT INTO accounts (application, account_key, identity_id, state, attempts, changes, due_at, leased, \
+                 epoch, correlation_id, waits) VALUES ",
+            );
+            sql.list(chunk, |sql, identity| {
+                let id = identity.to_string();
+                sql.push("(").text(application).push(", ").text(id.clone()).push(", ").text(id);
+                sql.push(", 'pending', 0, 1, ").integer(now.micros()).push(", 0, 0, ").text(cause.to_string());
+                sql.push(", ").integer(i64::from(!taken)).push(")");
+            });
+            sql.push(
+                " ON CONFLICT (application, account_key) DO UPDATE SET changes = accounts.changes + 1, attempts = 0, \
+                 correlation_id = excluded.correlation_id, state = 'pending', waits = accounts.waits * excluded.waits, failing_since = NULL, \
+                 due_at = CASE WHEN accounts.leased = 1 AND accounts.due_at > excluded.due_at \
+                 THEN accounts.due_at ELSE excluded.due_at END",
+            );
+            self.execute(sql.query()).await?;
+        }
+        Ok(())
     }
 
     /// An account that is nobody's is to be deactivated.
@@ -316,9 +333,9 @@ impl Tx {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO accounts (application, account_key, remote_id, state, attempts, changes, due_at, \
-                           leased, epoch, correlation_id) VALUES ($1, $2, $3, 'orphan', 0, 1, $4, 0, 0, $5) \
+                           leased, epoch, correlation_id, waits) VALUES ($1, $2, $3, 'orphan', 0, 1, $4, 0, 0, $5, 0) \
                            ON CONFLICT (application, account_key) DO UPDATE SET changes = accounts.changes + 1, \
-                           attempts = 0, correlation_id = excluded.correlation_id, \
+                           attempts = 0, failing_since = NULL, correlation_id = excluded.correlation_id, \
                            due_at = CASE WHEN accounts.leased = 1 AND accounts.due_at > excluded.due_at \
                            THEN accounts.due_at ELSE excluded.due_at END";
         self.execute_one(
@@ -332,23 +349,30 @@ impl Tx {
         .await
     }
 
-    /// Take up to `limit` due accounts of one application: lease them and raise their epoch.
+    /// Take up to `limit` due accounts of one application: lease them and raise their epoch. First those of whom something
+    /// may be taken away, and `only` those while nothing new is to be made.
     pub async fn lease_accounts(
         &mut self,
         application: &str,
         now: Timestamp,
         lease_until: Timestamp,
         limit: u32,
+        only: bool,
     ) -> Result<Vec<AccountRow>, StoreError> {
         // Without a prefix: SQLite knows none in RETURNING.
         const SQL: &str = "UPDATE accounts SET due_at = $1, leased = 1, epoch = epoch + 1 WHERE application = $2 \
              AND account_key IN (SELECT account_key FROM accounts WHERE application = $2 AND due_at <= $3 \
-             ORDER BY due_at LIMIT $4) AND due_at <= $3 RETURNING application, account_key, identity_id, remote_id, pushed, \
+             AND waits <= $5 ORDER BY waits, due_at LIMIT $4) AND due_at <= $3 RETURNING application, account_key, identity_id, remote_id, pushed, \
              state, deactivated_at, verified_at, attempts, changes, due_at AS account_due_at, epoch, last_error, \
-             correlation_id";
+             failing_since, correlation_id";
         let rows = self
             .write_returning(
-                query(SQL).bind(lease_until.micros()).bind(application).bind(now.micros()).bind(i64::from(limit)),
+                query(SQL)
+                    .bind(lease_until.micros())
+                    .bind(application)
+                    .bind(now.micros())
+                    .bind(i64::from(limit))
+                    .bind(i64::from(!only)),
             )
             .await?;
         Ok(readable(&rows, account))
@@ -360,7 +384,9 @@ impl Tx {
         const SQL: &str = "UPDATE accounts SET remote_id = $1, pushed = $2, \
                            state = CASE WHEN changes > $3 THEN 'pending' ELSE $4 END, deactivated_at = $5, \
                            verified_at = $6, attempts = $7, due_at = CASE WHEN changes > $3 THEN $8 ELSE $9 END, \
-                           leased = 0, last_error = $10 \
+                           leased = 0, last_error = $10, \
+                           waits = CASE WHEN changes > $3 OR $14 = 1 THEN waits ELSE 1 END, \
+                           failing_since = CASE WHEN $14 = 1 THEN coalesce(failing_since, $8) ELSE NULL END \
                            WHERE application = $11 AND account_key = $12 AND epoch = $13 AND leased = 1";
         self.execute_one(
             query(SQL)
@@ -376,7 +402,8 @@ impl Tx {
                 .bind(w.last_error.clone())
                 .bind(row.application.clone())
                 .bind(row.key.clone())
-                .bind(row.epoch),
+                .bind(row.epoch)
+                .bind(i64::from(w.last_error.is_some())),
         )
         .await
     }

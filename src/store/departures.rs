@@ -37,6 +37,8 @@ pub struct HeldDeparture {
     pub at: Timestamp,
     /// The call in which it did.
     pub cause: CorrelationId,
+    /// It said that they are no longer there at all.
+    pub deleted: bool,
 }
 
 /// Somebody of whom a source spoke, and who is known here already.
@@ -61,6 +63,7 @@ fn held(row: &AnyRow) -> Result<HeldDeparture, StoreError> {
         identity: r.parsed("identity_id")?,
         at: r.instant("at")?,
         cause: r.parsed("correlation_id")?,
+        deleted: r.integer("deleted")? == 1,
     })
 }
 
@@ -76,7 +79,7 @@ impl Store {
 
     /// Who was held back, oldest first: of one source, or of all.
     pub async fn held_departures(&self, source: Option<SourceId>) -> Result<Vec<HeldDeparture>, StoreError> {
-        const SQL: &str = "SELECT source_id, identity_id, at, correlation_id FROM held_departures \
+        const SQL: &str = "SELECT source_id, identity_id, at, correlation_id, deleted FROM held_departures \
                            WHERE $1 = '' OR source_id = $1 ORDER BY at, identity_id";
         let of = source.map_or_else(String::new, |s| s.to_string());
         Ok(readable(&query(SQL).bind(of).fetch_all(&self.inner.readers).await?, held))
@@ -84,7 +87,7 @@ impl Store {
 
     /// Who was held back and has been accepted since, at most `limit`.
     pub async fn accepted_departures(&self, limit: u32) -> Result<Vec<HeldDeparture>, StoreError> {
-        const SQL: &str = "SELECT h.source_id, h.identity_id, h.at, h.correlation_id FROM held_departures h \
+        const SQL: &str = "SELECT h.source_id, h.identity_id, h.at, h.correlation_id, h.deleted FROM held_departures h \
                            JOIN departures d ON d.source_id = h.source_id WHERE d.held_at IS NULL \
                            AND d.accepted_until IS NOT NULL ORDER BY h.at LIMIT $1";
         Ok(readable(&query(SQL).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?, held))
@@ -167,8 +170,9 @@ impl Tx {
     pub async fn hold_departure(&mut self, held: &HeldDeparture) -> Result<bool, StoreError> {
         const MAKE: &str = "INSERT INTO departures (source_id, since, people, gone) VALUES ($1, 0, 0, 0) \
                             ON CONFLICT (source_id) DO NOTHING";
-        const KEEP: &str = "INSERT INTO held_departures (source_id, identity_id, at, correlation_id) \
-                            VALUES ($1, $2, $3, $4) ON CONFLICT (source_id, identity_id) DO NOTHING";
+        const KEEP: &str = "INSERT INTO held_departures (source_id, identity_id, at, correlation_id, deleted) \
+                            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (source_id, identity_id) DO UPDATE \
+                            SET deleted = CASE WHEN excluded.deleted = 1 THEN 1 ELSE held_departures.deleted END";
         const HOLD: &str = "UPDATE departures SET held_at = $1, accepted_until = NULL \
                             WHERE source_id = $2 AND held_at IS NULL";
         let source = held.source.to_string();
@@ -178,7 +182,8 @@ impl Tx {
                 .bind(source.clone())
                 .bind(held.identity.to_string())
                 .bind(held.at.micros())
-                .bind(held.cause.to_string()),
+                .bind(held.cause.to_string())
+                .bind(i64::from(held.deleted)),
         )
         .await?;
         Ok(self.execute(query(HOLD).bind(held.at.micros()).bind(source)).await? == 1)

@@ -8,12 +8,16 @@ use super::{
     Store, StoreError, Tx,
     identities::Recheck,
     row::{Reader, to_json},
+    scim_sql::Sql,
 };
 use crate::domain::{
     id::{GroupId, IdentityId},
     identity::{Group, TEAM},
     time::Timestamp,
 };
+
+/// Members written with one statement.
+const AT_ONCE: usize = 500;
 
 macro_rules! group_columns {
     () => {
@@ -166,49 +170,79 @@ impl Tx {
         .await
     }
 
-    /// Add a standing membership; false if it was there.
+    /// Add standing memberships; whose they are that were not there.
     pub async fn add_standing(
         &mut self,
         group: GroupId,
-        identity: IdentityId,
+        identities: &[IdentityId],
         recheck: Option<Recheck>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let added = self
-            .execute(
-                query(
-                    "INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) \
-                     VALUES ($1, $2, '', NULL, $3) ON CONFLICT DO NOTHING",
-                )
-                .bind(group.to_string())
-                .bind(identity.to_string())
-                .bind(now.micros()),
-            )
-            .await?;
-        if added > 0 {
-            self.touch_identity(identity, recheck).await?;
+    ) -> Result<Vec<IdentityId>, StoreError> {
+        let mut added = Vec::with_capacity(identities.len());
+        for chunk in identities.chunks(AT_ONCE) {
+            let mut sql =
+                Sql::new("INSERT INTO memberships (group_id, identity_id, grant_id, not_after, created_at) VALUES ");
+            sql.list(chunk, |sql, identity| {
+                sql.push("(").text(group.to_string()).push(", ").text(identity.to_string());
+                sql.push(", '', NULL, ").integer(now.micros()).push(")");
+            });
+            sql.push(" ON CONFLICT DO NOTHING RETURNING identity_id");
+            let new = members(&self.write_returning(sql.query()).await?)?;
+            self.touch_identities(&new, recheck).await?;
+            added.extend(new);
         }
-        Ok(added > 0)
+        Ok(added)
     }
 
-    /// Remove a standing membership; false if there was none. Temporary ones are left alone.
+    /// Remove standing memberships; whose they were that there were. Temporary ones are left alone.
     pub async fn remove_standing(
         &mut self,
         group: GroupId,
-        identity: IdentityId,
+        identities: &[IdentityId],
         recheck: Recheck,
-    ) -> Result<bool, StoreError> {
-        let removed = self
-            .execute(
-                query("DELETE FROM memberships WHERE group_id = $1 AND identity_id = $2 AND grant_id = ''")
-                    .bind(group.to_string())
-                    .bind(identity.to_string()),
-            )
-            .await?;
-        if removed > 0 {
-            self.touch_identity(identity, Some(recheck)).await?;
+    ) -> Result<Vec<IdentityId>, StoreError> {
+        let mut removed = Vec::new();
+        for chunk in identities.chunks(AT_ONCE) {
+            let mut sql = Sql::new("DELETE FROM memberships WHERE group_id = ");
+            sql.text(group.to_string()).push(" AND grant_id = '' AND identity_id IN (");
+            sql.list(chunk, |sql, identity| {
+                sql.text(identity.to_string());
+            });
+            sql.push(") RETURNING identity_id");
+            let gone = members(&self.write_returning(sql.query()).await?)?;
+            self.touch_identities(&gone, Some(recheck)).await?;
+            removed.extend(gone);
+        }
+        if !removed.is_empty() {
             self.recheck_team(group, recheck).await?;
         }
-        Ok(removed > 0)
+        Ok(removed)
     }
+
+    /// Memberships of these changed: decisions see them from now on.
+    async fn touch_identities(
+        &mut self,
+        identities: &[IdentityId],
+        recheck: Option<Recheck>,
+    ) -> Result<(), StoreError> {
+        if identities.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::new("UPDATE identities SET version = version + 1");
+        if let Some(recheck) = recheck {
+            sql.push(", recheck = ").text(recheck.cause.to_string()).push(", due_at = ").integer(recheck.at.micros());
+        }
+        sql.push(" WHERE id IN (").list(identities, |sql, identity| {
+            sql.text(identity.to_string());
+        });
+        sql.push(")");
+        match self.execute(sql.query()).await? {
+            touched if touched == identities.len() as u64 => Ok(()),
+            _ => Err(StoreError::Conflict),
+        }
+    }
+}
+
+fn members(rows: &[AnyRow]) -> Result<Vec<IdentityId>, StoreError> {
+    rows.iter().map(|row| Reader::new("memberships", row).parsed("identity_id")).collect()
 }

@@ -193,9 +193,9 @@ impl Tx {
     pub async fn insert_identity(&mut self, new: &Identity, now: Timestamp) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO identities (id, kind, name, name_key, display_name, email, email_key, active, \
                            owner_id, contract_end, attributes, version, source_id, origin, external_id, \
-                           backup_owner_id, answer_by, team_key, due_at, created_at, updated_at) \
+                           backup_owner_id, answer_by, team_key, due_at, created_at, updated_at, display_key) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, $15, $16, $17, \
-                           $18, $19, $19)";
+                           $18, $19, $19, $20)";
         self.execute_one(
             query(SQL)
                 .bind(new.id.to_string())
@@ -216,7 +216,8 @@ impl Tx {
                 .bind(new.answer_by.map(Timestamp::micros))
                 .bind(new.team())
                 .bind(new.next_due().map(Timestamp::micros))
-                .bind(now.micros()),
+                .bind(now.micros())
+                .bind(new.display_name.to_lowercase()),
         )
         .await
     }
@@ -239,7 +240,7 @@ impl Tx {
                            source_id = $10, origin = $11, external_id = $12, backup_owner_id = $13, orphaned_at = $14, \
                            deleted_at = $15, answer_by = $16, team_key = $17, recheck = coalesce($18, recheck), \
                            due_at = CASE WHEN $18 IS NOT NULL OR recheck IS NOT NULL THEN $19 ELSE $20 END, \
-                           version = version + 1, updated_at = $19 WHERE id = $21 AND version = $22";
+                           version = version + 1, updated_at = $19, display_key = $23 WHERE id = $21 AND version = $22";
         let name_key =
             if changed.deleted_at.is_some() { format!("\n{}", changed.id) } else { changed.name.to_lowercase() };
         self.execute_one(
@@ -265,7 +266,8 @@ impl Tx {
                 .bind(now.micros())
                 .bind(changed.next_due().map(Timestamp::micros))
                 .bind(changed.id.to_string())
-                .bind(changed.version),
+                .bind(changed.version)
+                .bind(changed.display_name.to_lowercase()),
         )
         .await
     }

@@ -14,14 +14,16 @@ use crate::domain::{
     scim::{core::GROUPS_TYPE, path::AttrPath},
 };
 
-const SHAPE: Shape = Shape { id: "g.id", place };
+fn shape(list: &ScimList) -> Shape {
+    Shape { id: "g.id", place, asks: list.asks.map(|source| ("g.source_id", source)) }
+}
 
 /// Where an attribute of a group is.
 fn place(path: &AttrPath) -> Place {
     const MEMBERS: &str = "SELECT m.group_id FROM memberships m WHERE m.grant_id = ''";
     match (path.attribute.name, path.sub.map(|s| s.name)) {
         ("id", None) => Place::Text("g.id"),
-        ("externalId", None) => Place::Text("g.external_id"),
+        ("externalId", None) => Place::Known("g.external_id"),
         ("displayName", None) => Place::Text("g.name_key"),
         ("schemas", None) => Place::Constant(GROUPS_TYPE.schema.urn),
         ("meta", None | Some("resourceType")) => Place::Constant(GROUPS_TYPE.name),
@@ -42,12 +44,12 @@ impl Store {
              WHERE 1 = 1",
         );
         if let Some(filter) = &list.filter {
-            sql.push(" AND ").filter(SHAPE, filter);
+            sql.push(" AND ").filter(shape(list), filter);
         }
         if let Some(after) = &list.after {
             sql.push(" AND g.id > ").text(after.clone());
         }
-        sql.order(SHAPE, list.sort.as_ref());
+        sql.order(shape(list), list.sort.as_ref());
         sql.push(" LIMIT ").integer(i64::from(list.limit));
         sql.push(" OFFSET ").integer(i64::try_from(list.offset).unwrap_or(i64::MAX));
         let rows = sql.query().fetch_all(&self.inner.readers).await?;
@@ -58,7 +60,7 @@ impl Store {
     pub async fn count_scim_groups(&self, list: &ScimList) -> Result<u64, StoreError> {
         let mut sql = Sql::new("SELECT count(*) AS n FROM groups g WHERE 1 = 1");
         if let Some(filter) = &list.filter {
-            sql.push(" AND ").filter(SHAPE, filter);
+            sql.push(" AND ").filter(shape(list), filter);
         }
         let row = sql.query().fetch_one(&self.inner.readers).await?;
         Reader::new("groups", &row).number("n")

@@ -6,10 +6,13 @@
 
 use sqlx::{AssertSqlSafe, any::AnyArguments, query::Query};
 
-use crate::domain::scim::{
-    filter::{Filter, Literal, Op, fold},
-    path::AttrPath,
-    schema::{Attribute, Kind},
+use crate::domain::{
+    id::SourceId,
+    scim::{
+        filter::{Filter, Literal, Op, fold},
+        path::AttrPath,
+        schema::{Attribute, Kind},
+    },
 };
 
 /// Longest key in the index of values, in characters.
@@ -86,8 +89,8 @@ impl Sql {
 pub(super) enum Place {
     /// A text in a column or an expression over columns.
     Text(&'static str),
-    /// A text whose lower case is taken by the database.
-    Lowered(&'static str),
+    /// The owning source's own name for it: to no other source it is anything.
+    Known(&'static str),
     /// A flag.
     Flag(&'static str),
     /// An instant.
@@ -112,6 +115,8 @@ pub(super) enum Place {
 pub(super) struct Shape {
     pub(super) id: &'static str,
     pub(super) place: fn(&AttrPath) -> Place,
+    /// Column of the source that owns it, and the source that asks.
+    pub(super) asks: Option<(&'static str, SourceId)>,
 }
 
 impl Sql {
@@ -147,9 +152,10 @@ impl Sql {
 
     fn present(&mut self, shape: Shape, path: &AttrPath) -> &mut Self {
         match (shape.place)(path) {
-            Place::Text(column) | Place::Lowered(column) | Place::Flag(column) | Place::Instant(column) => {
+            Place::Text(column) | Place::Flag(column) | Place::Instant(column) => {
                 self.push("(").push(column).push(" IS NOT NULL)")
             }
+            Place::Known(column) => self.push("(").push(column).push(" IS NOT NULL").owned(shape).push(")"),
             Place::Constant(_) => self.push("(1 = 1)"),
             Place::Rows { select, .. } => self.push(shape.id).push(" IN (").push(select).push(")"),
             Place::Values { also } => {
@@ -178,9 +184,9 @@ impl Sql {
                 self.push("(").push(column).push(" IS NOT NULL AND ");
                 self.compared(column, op, fold(attribute, text)).push(")")
             }
-            (Place::Lowered(column), Literal::Text(text)) => {
-                self.push("(");
-                self.compared(column, op, text.to_lowercase()).push(")")
+            (Place::Known(column), Literal::Text(text)) => {
+                self.push("(").push(column).push(" IS NOT NULL AND ");
+                self.compared(column, op, fold(attribute, text)).owned(shape).push(")")
             }
             (Place::Flag(column), Literal::Flag(flag)) => {
                 self.push("(").push(column).push(" = ").integer(i64::from(*flag)).push(")")
@@ -207,6 +213,14 @@ impl Sql {
                 self.push(")")
             }
             _ => self.push("(1 = 0)"),
+        }
+    }
+
+    /// ` AND` that it is the asking source's own, if one asks.
+    fn owned(&mut self, shape: Shape) -> &mut Self {
+        match shape.asks {
+            Some((column, source)) => self.push(" AND ").push(column).push(" = ").text(source.to_string()),
+            None => self,
         }
     }
 
@@ -318,7 +332,7 @@ impl Sql {
     /// What a list is sorted by: one value, or null.
     pub(super) fn sort_key(&mut self, shape: Shape, path: &AttrPath) -> &mut Self {
         match (shape.place)(path) {
-            Place::Text(c) | Place::Lowered(c) | Place::Flag(c) | Place::Instant(c) => self.push(c),
+            Place::Text(c) | Place::Known(c) | Place::Flag(c) | Place::Instant(c) => self.push(c),
             Place::Values { .. } => {
                 self.push("(SELECT v.value_key FROM scim_values v WHERE v.identity_id = ").push(shape.id);
                 self.push(" AND v.path = ").text(path.key()).push(" ORDER BY v.element LIMIT 1)")
@@ -376,6 +390,8 @@ pub struct ScimList {
     pub offset: u64,
     /// At most so many.
     pub limit: u32,
+    /// The source that asks: its own names are not another's.
+    pub asks: Option<SourceId>,
 }
 
 impl Sql {

@@ -78,7 +78,9 @@ fn user(row: &AnyRow) -> Result<ScimUser, StoreError> {
     })
 }
 
-const SHAPE: Shape = Shape { id: "i.id", place };
+fn shape(list: &ScimList) -> Shape {
+    Shape { id: "i.id", place, asks: list.asks.map(|source| ("i.source_id", source)) }
+}
 
 /// Where an attribute of a user is.
 fn place(path: &AttrPath) -> Place {
@@ -87,9 +89,9 @@ fn place(path: &AttrPath) -> Place {
     const EMAILS: &str = "SELECT n.id FROM identities n WHERE n.deleted_at IS NULL";
     match (path.schema.short, path.attribute.name, path.sub.map(|s| s.name)) {
         ("", "id", None) => Place::Text("i.id"),
-        ("", "externalId", None) => Place::Text("i.external_id"),
+        ("", "externalId", None) => Place::Known("i.external_id"),
         ("", "userName", None) => Place::Text("i.name_key"),
-        ("", "displayName", None) => Place::Lowered("lower(i.display_name)"),
+        ("", "displayName", None) => Place::Text("i.display_key"),
         ("", "active", None) => Place::Flag("i.active"),
         ("", "schemas", None) => Place::Constant(USERS.schema.urn),
         ("", "meta", None | Some("resourceType")) => Place::Constant(USERS.name),
@@ -193,7 +195,7 @@ impl Store {
     pub async fn count_scim_users(&self, list: &ScimList) -> Result<u64, StoreError> {
         let mut sql = Sql::new("SELECT count(*) AS n FROM identities i WHERE i.deleted_at IS NULL");
         if let Some(filter) = &list.filter {
-            sql.push(" AND ").filter(SHAPE, filter);
+            sql.push(" AND ").filter(shape(list), filter);
         }
         let row = sql.query().fetch_one(&self.inner.readers).await?;
         Reader::new("identities", &row).number("n")
@@ -225,15 +227,15 @@ fn write_users(sql: &mut Sql, list: &ScimList) {
     const COLUMNS: &str = columns!();
     let (before, after) = COLUMNS.split_once("$1").unwrap_or((COLUMNS, ""));
     sql.push("SELECT ").push(before).text(SEPARATOR).push(after);
-    sql.push(" FROM (SELECT i.id AS picked, row_number() OVER (").order(SHAPE, list.sort.as_ref());
+    sql.push(" FROM (SELECT i.id AS picked, row_number() OVER (").order(shape(list), list.sort.as_ref());
     sql.push(") AS nth FROM identities i WHERE i.deleted_at IS NULL");
     if let Some(filter) = &list.filter {
-        sql.push(" AND ").filter(SHAPE, filter);
+        sql.push(" AND ").filter(shape(list), filter);
     }
     if let Some(after) = &list.after {
         sql.push(" AND i.id > ").text(after.clone());
     }
-    sql.order(SHAPE, list.sort.as_ref());
+    sql.order(shape(list), list.sort.as_ref());
     sql.push(" LIMIT ").integer(i64::from(list.limit));
     sql.push(" OFFSET ").integer(i64::try_from(list.offset).unwrap_or(i64::MAX));
     sql.push(
@@ -265,6 +267,15 @@ impl Tx {
             .bind(source.to_string())
             .bind(external_id.to_owned());
         self.read_optional(sql).await?.as_ref().map(user).transpose()
+    }
+
+    /// Of whom it was said that whoever has one of these names manages them.
+    pub async fn managed_by(&mut self, names: &[String; 2]) -> Result<Vec<IdentityId>, StoreError> {
+        const SQL: &str = "SELECT DISTINCT identity_id FROM scim_values WHERE path = 'enterprise:manager.value' \
+                           AND value_key IN ($1, $2) AND value_key <> ''";
+        let [name, external_id] = names;
+        let rows = self.read_all(query(SQL).bind(name.clone()).bind(external_id.clone())).await?;
+        rows.iter().map(|row| Reader::new("scim_values", row).parsed("identity_id")).collect()
     }
 
     /// Keep what was said of a user, in the place of what was kept.

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// `tidegate dev` on a free port; ends with the value.
-struct Dev {
+pub struct Dev {
     server: Child,
     home: tempfile::TempDir,
-    access: Value,
+    pub access: Value,
 }
 
 fn binary() -> Command {
@@ -34,12 +34,21 @@ fn signal(child: &Child, signal: Signal) {
 
 impl Dev {
     fn start() -> Self {
+        Self::with("")
+    }
+
+    /// With more targets, applications, sources.
+    pub fn with(config: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("tidegate.toml"), config.replace("$HOME", &home.path().display().to_string()))
+            .unwrap();
         let data = home.path().join("data");
         fs::create_dir(&data).unwrap();
         let mut server = binary()
             .args(["dev", "--json", "--port", "0", "--data"])
             .arg(&data)
+            .args((!config.is_empty()).then_some("--config"))
+            .args((!config.is_empty()).then(|| home.path().join("tidegate.toml")))
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -50,7 +59,7 @@ impl Dev {
         Self { server, home, access }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
@@ -67,19 +76,19 @@ impl Dev {
         command
     }
 
-    fn run(&self, who: &str, args: &[&str]) -> Output {
+    pub fn run(&self, who: &str, args: &[&str]) -> Output {
         self.command(who).args(args).output().unwrap()
     }
 
     /// Run it, demand the exit code, give stdout.
-    fn expect(&self, code: i32, who: &str, args: &[&str]) -> String {
+    pub fn expect(&self, code: i32, who: &str, args: &[&str]) -> String {
         let output = self.run(who, args);
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{who}: {args:?}\n{err}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, who: &str, args: &[&str]) -> Value {
+    pub fn json(&self, who: &str, args: &[&str]) -> Value {
         serde_json::from_str(&self.expect(0, who, args)).unwrap()
     }
 }

@@ -67,7 +67,7 @@ pub async fn stands(world: &World, group: &str, id: IdentityId) {
     let group = world.store().group(group).await.unwrap().expect("a group").id;
     loop {
         let mut tx = world.store().begin().await.unwrap();
-        let added = tx.add_standing(group, id, None, world.now()).await;
+        let added = tx.add_standing(group, &[id], None, world.now()).await;
         if let Some(result) = tx.end(added).await {
             result.unwrap();
             return;

@@ -161,7 +161,28 @@ async fn a_large_group_is_only_marked(db: Db) {
     assert_eq!(world.store().audit_size().await.unwrap(), before, "{db:?}: nobody held anything, nothing to say");
 }
 
+/// Who asked for somebody else must still answer for them when the somebody changes.
+async fn a_former_manager_asks_for_nobody(db: Db) {
+    let world = World::on(db).await;
+    let okta = source(&world, "okta").await;
+    joins(&world, &okta, "boss", &[]).await;
+    joins(&world, &okta, "kim", &["engineers"]).await;
+    let managed = |by: String| Heard { attributes: [("manager".to_owned(), by)].into(), ..person("kim") };
+    let boss = world.who("boss").await.actor_id();
+    hear(&world, &okta, &managed(boss.to_string())).await.unwrap();
+    world.settle().await;
+    let ask = Ask { on_behalf_of: Some("kim".to_owned()), ..want(ADMIN, 600) };
+    let request = world.ask("boss", ask).await.unwrap();
+    assert!(request.grants.is_empty(), "{db:?}: it waits");
+    hear(&world, &okta, &managed("nobody".to_owned())).await.unwrap();
+    world.settle().await;
+    let why = events(&world).await.into_iter().find(|e| e.action == "request.cancelled");
+    let why = why.unwrap_or_else(|| panic!("{db:?}: it was not cancelled")).details["why"].to_string();
+    assert!(why.contains("no longer answers"), "{why}");
+}
+
 on_both!(
+    a_former_manager_asks_for_nobody,
     who_loses_a_group_loses_what_depended_on_it,
     what_still_holds_stays,
     what_rested_on_a_temporary_membership_ends_with_it,

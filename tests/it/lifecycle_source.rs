@@ -89,14 +89,14 @@ async fn the_same_person_from_two_sources_is_for_people_to_decide(db: Db) {
     assert_eq!(hear(&world, &okta, &person("ana")).await.unwrap(), Hearing::Collided(ana));
 }
 
-fn with_jit(db: Db) -> Plan {
+pub fn with_jit(db: Db) -> Plan {
     let rule = "issuer = \"https://idp.example\"\nemail_domain = \"partner.example\"\nends_after = \"30d\"\n\
                 groups = [\"readers\", \"tidegate-admins\"]\ngrace = \"2d\"";
     let jit: Vec<JitRule> = vec![toml::from_str(rule).unwrap()];
     Plan { settings: Settings { jit, ..Settings::default() }, ..Plan::on(db) }
 }
 
-fn login(subject: &str) -> FirstLogin {
+pub fn login(subject: &str) -> FirstLogin {
     FirstLogin {
         issuer: "https://idp.example".to_owned(),
         subject: subject.to_owned(),

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod cli;
+mod cli_people;
 mod connectors;
 mod connectors_aws;
 mod connectors_directory;
@@ -38,7 +39,9 @@ mod lifecycle_postgres;
 mod lifecycle_source;
 mod promises;
 mod promises_later;
+mod scim_adopt;
 mod scim_app;
+mod scim_breaker;
 mod scim_edge;
 mod scim_groups;
 mod scim_lists;
@@ -54,8 +57,10 @@ mod slack_faults;
 mod slack_people;
 mod slack_world;
 mod story;
+mod story_scim;
 mod sync_accounts;
 mod sync_apply;
+mod sync_claims;
 mod sync_faults;
 mod sync_sources;
 mod verbs_ask;

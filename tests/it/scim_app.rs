@@ -27,7 +27,11 @@ pub const IDENTITY: &str = "urn:tidegate:params:scim:schemas:1.0:Identity";
 
 impl Scim {
     pub async fn on(db: Db) -> Self {
-        let app = App::build(Plan::on(db).build().await, open(), Portal::default()).await;
+        Self::of(Plan::on(db)).await
+    }
+
+    pub async fn of(plan: Plan) -> Self {
+        let app = App::build(plan.build().await, open(), Portal::default()).await;
         let broker = &app.world.broker;
         let hour = Ttl::seconds_or_one(3600);
         let token = broker.create_source_token_at_console("okta", hour).await.unwrap().token;

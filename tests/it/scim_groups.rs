@@ -129,4 +129,45 @@ async fn large_groups_are_not_read_for_one_member(db: Db) {
     assert_eq!(scim.members(&group).await.len(), 301);
 }
 
-on_both!(members_are_live_references, a_source_writes_what_it_owns, large_groups_are_not_read_for_one_member);
+async fn a_group_is_not_emptied_by_what_names_nobody(db: Db) {
+    let scim = Scim::on(db).await;
+    let ana = scim.user("a").await;
+    let gone = scim.user("gone").await;
+    done(&scim.delete(&format!("/Users/{gone}")).await, 204);
+    let at = format!("/Groups/{}", scim.group("g", &[&ana]).await);
+    let nothing_said = [
+        json!({"op": "replace", "value": {"displayName": "g", "members": null}}),
+        json!({"op": "replace", "path": "members", "value": null}),
+        json!({"op": "add", "value": {"members": null}}),
+    ];
+    for operation in nothing_said {
+        done(&scim.patch(&at, json!([operation])).await, 200);
+    }
+    for members in [json!([{"value": "CN=somebody"}]), json!(["x", "y"]), json!([{"value": gone}]), json!([{}])] {
+        let whole = json!({"displayName": "g", "members": members});
+        refused(&scim.put(&at, whole).await, 400, "invalidValue");
+        for operation in [
+            json!({"op": "replace", "path": "members", "value": members}),
+            json!({"op": "replace", "value": {"members": members}}),
+        ] {
+            refused(&scim.patch(&at, json!([operation])).await, 400, "invalidValue");
+        }
+    }
+    assert_eq!(scim.members(at.rsplit('/').next().unwrap()).await, [ana.as_str()]);
+    // Who is meant, and nobody, empty it all the same.
+    done(
+        &scim
+            .patch(&at, json!([{"op": "replace", "path": "members", "value": [{"value": gone}, {"value": ana}]}]))
+            .await,
+        200,
+    );
+    done(&scim.patch(&at, json!([{"op": "replace", "path": "members", "value": []}])).await, 200);
+    assert!(scim.members(at.rsplit('/').next().unwrap()).await.is_empty());
+}
+
+on_both!(
+    a_group_is_not_emptied_by_what_names_nobody,
+    members_are_live_references,
+    a_source_writes_what_it_owns,
+    large_groups_are_not_read_for_one_member
+);

@@ -83,6 +83,10 @@ async fn every_operator(db: Db) {
     ] {
         assert_eq!(scim.found(&ours(filter)).await, names, "{filter}");
     }
+    scim.user_of(json!({"userName": "ute", "displayName": "ÖZGE Ünal"})).await;
+    for filter in ["displayName eq \"özge ÜNAL\"", "displayName sw \"Özge\"", "displayName co \"üna\""] {
+        assert_eq!(scim.found(filter).await, ["ute"], "{filter}");
+    }
     assert_eq!(scim.found("kind eq \"workload\"").await, ["deploy-bot"]);
     assert_eq!(scim.found("groups.display eq \"Engineers\"").await, ["ana", "ben"]);
     assert_eq!(scim.found("groups[display eq \"approvers\"]").await, ["ben"]);

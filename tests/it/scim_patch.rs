@@ -54,6 +54,26 @@ async fn refusals_have_their_types(db: Db) {
     refused(&scim.patch("/Users/nobody", json!([{"op": "remove", "path": "title"}])).await, 404, "");
 }
 
+async fn one_change_is_of_bounded_size(db: Db) {
+    let scim = Scim::on(db).await;
+    let path = format!("/Users/{}", scim.user("a").await);
+    let one = json!({"op": "replace", "path": "title", "value": "x"});
+    refused(&scim.patch(&path, json!(vec![one.clone(); 1001])).await, 413, "");
+    done(&scim.patch(&path, json!(vec![one; 1000])).await, 200);
+    let email = |n: usize| json!({"op": "add", "path": "emails", "value": [{"value": format!("{n}@x")}]});
+    let many: Vec<Value> = (0..501).map(email).collect();
+    refused(&scim.patch(&path, json!(many)).await, 400, "tooMany");
+    done(&scim.patch(&path, json!(many[..500])).await, 200);
+    refused(&scim.patch(&path, json!([email(501)])).await, 400, "tooMany");
+    let lists: Vec<Value> = (0..20)
+        .map(|n| {
+            let values: Vec<Value> = (0..500).map(|m| json!({"value": format!("{n}-{m}")})).collect();
+            json!({"op": "replace", "path": "emails", "value": values})
+        })
+        .collect();
+    refused(&scim.patch(&path, json!(lists)).await, 413, "");
+}
+
 async fn lists_are_changed_by_value(db: Db) {
     let scim = Scim::on(db).await;
     let made = json!({"userName": "a", "emails": [
@@ -174,4 +194,10 @@ async fn side_by_side_nothing_is_lost(db: Db) {
     assert_eq!(made, 1);
 }
 
-on_both!(refusals_have_their_types, lists_are_changed_by_value, versions_are_conditions, side_by_side_nothing_is_lost);
+on_both!(
+    one_change_is_of_bounded_size,
+    refusals_have_their_types,
+    lists_are_changed_by_value,
+    versions_are_conditions,
+    side_by_side_nothing_is_lost
+);

@@ -71,6 +71,15 @@ async fn entra_id(db: Db) {
     let role =
         scim.patch(&path, json!([{"op": "Add", "path": "roles[primary eq \"True\"].value", "value": "dev"}])).await;
     assert_eq!(role.body["roles"], json!([{"primary": true, "value": "dev"}]));
+    // The flag at the tenant's URL makes the words lower-case, and still means a value that may not be there yet.
+    let lower = json!([
+        {"op": "replace", "path": "phoneNumbers[type eq \"work\"].value", "value": "2"},
+        {"op": "replace", "path": "addresses[type eq \"home\"].locality", "value": "Bern"},
+    ]);
+    let lower = scim.call("PATCH", &format!("{path}?aadOptscim062020"), Some(json!({"Operations": lower}))).await;
+    done(&lower, 200);
+    assert_eq!(lower.body["phoneNumbers"][1], json!({"type": "work", "value": "2"}));
+    assert_eq!(lower.body["addresses"][1], json!({"type": "home", "locality": "Bern"}));
     // Disabled with a text, deleted weeks later, deleted again.
     let off = scim.patch(&path, json!([{"op": "Replace", "path": "active", "value": "False"}])).await;
     assert_eq!(off.body["active"], false);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tidegate::{
     broker::{
         BrokerError, Settings,
+        review::Review,
         sync_view::{ReadingReport, RunView},
     },
     domain::{id::RunId, identity::Identity, roster::SourceConfig},
@@ -176,8 +177,19 @@ async fn the_same_person_from_two_sources_is_never_merged(db: Db) {
     assert_eq!(fed.person("zoe").await, zoe);
     assert_eq!(fed.person("wim").await.display_name, "Wim W");
     assert_eq!(fed.person("ana").await.source, None);
-    let conflicts = events(&fed.world).await.into_iter().filter(|e| e.action == "source.conflict").count();
-    assert_eq!(conflicts, 2);
+    // By name or by e-mail: people decide, once, and the source takes over whom they say.
+    let collisions = events(&fed.world).await.into_iter().filter(|e| e.action == "source.collision").count();
+    assert_eq!(collisions, 2);
+    let mut same_mail = line(8, "zoe.z", "yes", "");
+    same_mail = same_mail.replace("zoe.z@example.com", "ZOE@example.com");
+    assert_eq!(fed.feed(&[line(1, "zoe", "yes", ""), line(7, "ana", "yes", ""), same_mail]).await.conflicts.len(), 1);
+    let eve = fed.world.who("eve").await;
+    assert_eq!(fed.world.broker.review(&eve, Review::Collisions, 30).await.unwrap().len(), 2);
+    let ana = fed.person("ana").await.id;
+    fed.world.broker.resolve_collision(&eve, "hr", ana).await.unwrap();
+    fed.feed(&[line(1, "zoe", "yes", ""), line(7, "ana", "yes", "")]).await;
+    let ana = fed.person("ana").await;
+    assert!(ana.source.is_some() && ana.external_id.as_deref() == Some("7"), "{ana:?}");
     // Deactivated there, deactivated here.
     let id = directory.user("wim").await.unwrap()["id"].as_str().unwrap().to_owned();
     directory.patch(&format!("/Users/{id}"), json!({"op": "replace", "path": "active", "value": false})).await;
@@ -204,7 +216,32 @@ async fn only_administrators_run_and_only_onlookers_look(db: Db) {
     assert_eq!(names, ["wiki", "hr"]);
 }
 
+async fn a_schedule_reads_a_source_by_itself(db: Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("people.csv");
+    std::fs::write(&file, format!("{HEADER}{}", line(1, "zoe", "yes", "hr-all"))).unwrap();
+    let mut plan = Plan::on(db);
+    plan.sources.push(feed(&file, &json!({"schedule": "*/5 * * * *"})));
+    let world = plan.build().await;
+    let (broker, clock) = (Arc::clone(&world.broker), Arc::clone(&world.clock));
+    let running = tokio::spawn(world.workers.run());
+    let there = async {
+        loop {
+            // The loop looks at the clock about once in a second.
+            if broker.store().subject_by_name("zoe", broker.now()).await.unwrap().is_some() {
+                break;
+            }
+            clock.advance(std::time::Duration::from_secs(30));
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), there).await.expect("it was read");
+    broker.close(std::time::Duration::from_secs(5)).await;
+    running.await.unwrap();
+}
+
 on_both!(
+    a_schedule_reads_a_source_by_itself,
     people_join_change_and_leave_as_the_feed_says,
     half_an_object_is_refused_and_nothing_is_lost,
     a_shrinking_feed_stops_and_asks,

@@ -95,7 +95,7 @@ pub async fn person(world: &World, name: &str, groups: &[&str]) -> IdentityId {
         let written = async {
             tx.insert_identity(&new, now).await?;
             for group in &ids {
-                tx.add_standing(*group, new.id, None, now).await?;
+                tx.add_standing(*group, &[new.id], None, now).await?;
             }
             Ok::<_, StoreError>(())
         }

@@ -6,10 +6,7 @@ use serde_json::json;
 
 use super::super::{Broker, BrokerError, Ctx, lock::only_admins, record::Cause, view::IdentityRef};
 use crate::{
-    domain::{
-        id::{IdentityId, SourceId},
-        identity::{Identity, Source},
-    },
+    domain::identity::{Identity, Source},
     store::{HeldDeparture, StoreError, Tx},
 };
 
@@ -26,7 +23,13 @@ pub struct AcceptedView {
 
 impl Broker {
     /// One who leaves because a source says so: counted, and refused if they are too many.
-    pub(super) async fn count_departure(&self, tx: &mut Tx, cause: &Cause, gone: &Identity) -> Result<(), BrokerError> {
+    pub(super) async fn count_departure(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        gone: &Identity,
+        deleted: bool,
+    ) -> Result<(), BrokerError> {
         let Some(source) = gone.source.filter(|_| cause.is_push()) else { return Ok(()) };
         let window = cause.now.minus_std(self.settings.departures.window);
         let so_far = tx.count_departure(source, window, cause.now).await?;
@@ -37,19 +40,13 @@ impl Broker {
             return Ok(());
         }
         // This change is taken back with everything in it, so the list is kept with a change of its own.
-        self.hold(source, &[gone.id], cause);
+        self.hold(HeldDeparture { source, identity: gone.id, at: cause.now, cause: cause.correlation, deleted });
         Err(BrokerError::Held { name: tx.source_name(source).await? })
     }
 
-    fn hold(&self, source: SourceId, people: &[IdentityId], cause: &Cause) {
-        let entry = |identity: &IdentityId| HeldDeparture {
-            source,
-            identity: *identity,
-            at: cause.now,
-            cause: cause.correlation,
-        };
+    fn hold(&self, departure: HeldDeparture) {
         if let Ok(mut waiting) = self.held.lock() {
-            waiting.extend(people.iter().map(entry));
+            waiting.push(departure);
         }
         self.wake();
     }
@@ -139,9 +136,13 @@ impl Broker {
                 let written = async {
                     let found = tx.identity(held.identity, now).await?;
                     if let Some(before) = found.map(|s| s.identity).filter(|i| i.active) {
-                        let after = Identity { active: false, ..before.clone() };
                         let details = json!({"why": "its source said so, and an administrator accepted it"});
-                        self.record_change(&mut tx, &cause, &before, &after, details).await?;
+                        if held.deleted {
+                            self.record_deletion(&mut tx, &cause, &before, details).await?;
+                        } else {
+                            let after = Identity { active: false, ..before.clone() };
+                            self.record_change(&mut tx, &cause, &before, &after, details).await?;
+                        }
                     }
                     tx.forget_held(held.source, held.identity).await?;
                     Ok::<_, BrokerError>(())

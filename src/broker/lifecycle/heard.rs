@@ -12,6 +12,7 @@ use crate::{
     domain::{
         id::IdentityId,
         identity::{Identity, IdentityKind, Origin, SourceKind},
+        roster::Entry,
         time::Timestamp,
     },
     store::{Collision, StoreError, Tx},
@@ -57,9 +58,28 @@ pub enum Hearing {
     Nobody,
 }
 
-enum Told {
+/// What came of it within a change that is still under way.
+pub(crate) enum Told {
     Done(Hearing),
+    /// Nothing has been written; the collision is kept with a change of its own.
     Collides(Collision),
+    /// Another has that unique name; nothing has been written.
+    Taken,
+}
+
+impl Hearing {
+    /// Whom it is about.
+    pub(crate) const fn whose(&self) -> Option<IdentityId> {
+        match self {
+            Self::Joined(id)
+            | Self::Adopted(id)
+            | Self::Changed(id)
+            | Self::Left(id)
+            | Self::Unchanged(id)
+            | Self::Collided(id) => Some(*id),
+            Self::Nobody => None,
+        }
+    }
 }
 
 impl Broker {
@@ -79,6 +99,7 @@ impl Broker {
         self.wake();
         match told {
             Told::Done(hearing) => Ok(hearing),
+            Told::Taken => Err(BrokerError::State(format!("there is somebody of the name `{}` already", heard.name))),
             Told::Collides(collision) => {
                 self.record_collision(&cause, &collision).await?;
                 Ok(Hearing::Collided(collision.identity))
@@ -86,7 +107,8 @@ impl Broker {
         }
     }
 
-    async fn record_heard(
+    /// The same within a change under way: feeds and directories that are read say it so, one by one.
+    pub(crate) async fn record_heard(
         &self,
         tx: &mut Tx,
         ctx: &SourceCtx,
@@ -102,6 +124,9 @@ impl Broker {
             if after == before {
                 return Ok(Told::Done(Hearing::Unchanged(before.id)));
             }
+            if taken(tx, &before, &after).await? {
+                return Ok(Told::Taken);
+            }
             let change = self.record_change(tx, cause, &before, &after, details).await?;
             let left = change == Change::Left;
             return Ok(Told::Done(if left { Hearing::Left(after.id) } else { Hearing::Changed(after.id) }));
@@ -113,19 +138,41 @@ impl Broker {
         let blank = Identity { source: Some(source), origin, ..Identity::new(id, IdentityKind::Person, "") };
         let new = heard.over(&blank, ctx.now);
         match self.adoptee(tx, source, &new, ctx.now).await? {
+            Adoptee::Nobody if tx.identity_name_taken(&new.name).await? => Ok(Told::Taken),
             Adoptee::Nobody => {
                 self.record_joiner(tx, cause, &new, details).await?;
                 Ok(Told::Done(Hearing::Joined(new.id)))
             }
             Adoptee::Known(before, by) => {
                 let after = Identity { source: Some(source), ..heard.over(&before, ctx.now) };
+                if taken(tx, &before, &after).await? {
+                    return Ok(Told::Taken);
+                }
                 self.record_change(tx, cause, &before, &after, json!({"source": ctx.source.name, "by": by})).await?;
                 Ok(Told::Done(Hearing::Adopted(after.id)))
             }
-            Adoptee::Collides(collision) => {
-                // Nothing has been written; the collision is kept with a change of its own.
-                Ok(Told::Collides(collision))
-            }
+            Adoptee::Collides(collision) => Ok(Told::Collides(collision)),
+        }
+    }
+}
+
+/// Is the new name of somebody another's?
+async fn taken(tx: &mut Tx, before: &Identity, after: &Identity) -> Result<bool, BrokerError> {
+    let renamed = after.name.to_lowercase() != before.name.to_lowercase();
+    Ok(renamed && tx.identity_name_taken(&after.name).await?)
+}
+
+impl From<&Entry> for Heard {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            external_id: entry.external_id.clone(),
+            name: entry.name.clone(),
+            display_name: entry.display_name.clone().unwrap_or_default(),
+            email: entry.email.clone(),
+            active: entry.active,
+            deleted: false,
+            contract_end: entry.contract_end,
+            attributes: entry.attributes.clone(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod mover;
 mod newcomer;
 
 pub use breaker::AcceptedView;
+pub(crate) use heard::Told;
 pub use heard::{Heard, Hearing};
 pub(crate) use newcomer::Adoptee;
 
@@ -81,7 +82,7 @@ impl Broker {
         let mut event = self.event(cause, action, details)?;
         event.subject = Some(new.id);
         self.note(tx, event)?;
-        self.record_downstream(tx, cause, new.id).await
+        self.record_downstream(tx, cause, &[new.id], false).await
     }
 
     /// Record that `before` is to be `after`, with everything that follows from it in the same commit. If a source takes
@@ -95,8 +96,10 @@ impl Broker {
         mut details: Value,
     ) -> Result<Change, BrokerError> {
         let change = Change::of(before, after);
-        if change == Change::Left {
-            self.count_departure(tx, cause, before).await?;
+        // A contract that is over from now on is a departure by another word: the clock carries it out at once.
+        let over = |i: &Identity| i.contract_end.is_some_and(|end| end <= cause.now);
+        if change == Change::Left || (after.active && over(after) && !over(before)) {
+            self.count_departure(tx, cause, before, after.deleted_at.is_some()).await?;
         } else if let Some(source) = after.source.filter(|_| after.active && cause.is_source()) {
             tx.forget_held(source, after.id).await?;
         }
@@ -119,8 +122,26 @@ impl Broker {
         if change == Change::Left {
             self.record_leaver(tx, cause, after).await?;
         }
-        self.record_downstream(tx, cause, after.id).await?;
+        self.record_downstream(tx, cause, &[after.id], change == Change::Left).await?;
         Ok(change)
+    }
+
+    /// Record that somebody is no longer there at all: it leaves every group and ends all it holds; its name is free again.
+    pub(crate) async fn record_deletion(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        before: &Identity,
+        details: Value,
+    ) -> Result<(), BrokerError> {
+        let after = Identity { active: false, deleted_at: Some(cause.now), ..before.clone() };
+        self.record_change(tx, cause, before, &after, details).await?;
+        tx.forget_document(before.id).await?;
+        for group in tx.standing_groups(before.id).await? {
+            self.record_member(tx, cause, &group, before.id, false).await?;
+            tx.touch_group(group.id, cause.now).await?;
+        }
+        Ok(())
     }
 
     /// Record that somebody is, or is no longer, a standing member of a group; false if it was so already.
@@ -132,19 +153,32 @@ impl Broker {
         identity: IdentityId,
         member: bool,
     ) -> Result<bool, BrokerError> {
+        Ok(self.record_members(tx, cause, group, &[identity], member).await? > 0)
+    }
+
+    /// The same of many, with a few statements for all of them; how many changed.
+    pub(crate) async fn record_members(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        group: &Group,
+        identities: &[IdentityId],
+        member: bool,
+    ) -> Result<usize, BrokerError> {
         let changed = if member {
-            tx.add_standing(group.id, identity, Some(cause.recheck()), cause.now).await?
+            tx.add_standing(group.id, identities, Some(cause.recheck()), cause.now).await?
         } else {
-            tx.remove_standing(group.id, identity, cause.recheck()).await?
+            tx.remove_standing(group.id, identities, cause.recheck()).await?
         };
-        if changed {
-            let action = if member { "membership.added" } else { "membership.removed" };
+        let action = if member { "membership.added" } else { "membership.removed" };
+        for identity in &changed {
             let mut event = self.event(cause, action, json!({"group": group.name, "group_id": group.id}))?;
-            event.subject = Some(identity);
+            event.subject = Some(*identity);
             self.note(tx, event)?;
-            self.record_downstream(tx, cause, identity).await?;
         }
-        Ok(changed)
+        // Whoever is no longer in a group may have lost their place in an application.
+        self.record_downstream(tx, cause, &changed, !member).await?;
+        Ok(changed.len())
     }
 
     /// After the commit of such a change: what became due is looked at now.

@@ -151,6 +151,14 @@ impl Broker {
             let why = "who asked no longer answers for whoever was to hold it";
             return Ok((!may).then(|| (why.to_owned(), Vec::new())));
         }
+        if request.requester != request.subject {
+            // Its manager or its owner may be another by now.
+            let asker = self.store.subject(request.requester, now).await?;
+            if !asker.is_some_and(|asker| Ctx::may_ask_for(&asker, &subject.identity)) {
+                let why = "who asked no longer answers for whoever was to hold it";
+                return Ok(Some((why.to_owned(), Vec::new())));
+            }
+        }
         let begin = request.start_at.unwrap_or(request.created_at);
         let inputs = inputs_of(request, fitted(request.ttl, begin, subject), request.created_at, 0);
         let inputs = Inputs { start_at: begin, ..inputs };

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         decision::Reason,
         id::{CorrelationId, IdentityId, SourceId},
-        identity::{ADMIN_GROUP, AUDITOR_GROUP, Identity, IdentityKind, Origin, Subject},
+        identity::{Identity, IdentityKind, Origin, Subject, is_reserved},
         jit::{AdoptBy, FirstLogin, JitRule},
         time::Timestamp,
     },
@@ -51,7 +51,7 @@ impl Broker {
         let mut groups = Vec::new();
         for name in &rule.groups {
             // Rules give the least; who administers is never decided by a claim.
-            if [ADMIN_GROUP, AUDITOR_GROUP].contains(&name.to_lowercase().as_str()) {
+            if is_reserved(name) {
                 continue;
             }
             groups.extend(self.store.group(name).await?);
@@ -141,7 +141,7 @@ impl Broker {
                 // Its own: whether two of its people may share a name or an e-mail is for uniqueness to say.
                 continue;
             }
-            if let Some(by) = self.may_adopt(tx, &before, new).await? {
+            if let Some(by) = self.may_adopt(tx, source, &before, new).await? {
                 return Ok(Adoptee::Known(Box::new(before), by));
             }
             if let Some(matched) = matched(&before, new) {
@@ -149,23 +149,37 @@ impl Broker {
             }
         }
         let Some((identity, matched)) = collides else { return Ok(Adoptee::Nobody) };
-        Ok(Adoptee::Collides(Collision {
-            source,
-            identity,
-            name: new.name.clone(),
-            external_id: new.external_id.clone(),
-            matched: matched.to_owned(),
-        }))
+        Ok(Adoptee::Collides(collision(source, identity, new, matched)))
     }
 
-    /// By which rule, if any.
+    /// A source changes somebody who came by a first login and is nobody's: are they its own by rule, with what it says
+    /// of them?
+    pub(crate) async fn adoptee_known(
+        &self,
+        tx: &mut Tx,
+        source: SourceId,
+        before: &Identity,
+        said: &Identity,
+    ) -> Result<Adoptee, BrokerError> {
+        Ok(match self.may_adopt(tx, source, before, said).await? {
+            Some(by) => Adoptee::Known(Box::new(before.clone()), by),
+            None => Adoptee::Collides(collision(source, before.id, said, matched(before, said).unwrap_or("id"))),
+        })
+    }
+
+    /// By which rule, if any. Whoever administers or audits only goes to a source that may fill those groups.
     async fn may_adopt(
         &self,
         tx: &mut Tx,
+        source: SourceId,
         before: &Identity,
         new: &Identity,
     ) -> Result<Option<&'static str>, BrokerError> {
         if before.origin != Origin::Jit || before.source.is_some() {
+            return Ok(None);
+        }
+        let reserved = tx.standing_groups(before.id).await?.iter().any(|g| is_reserved(&g.name));
+        if reserved && !tx.source_rights(source).await?.administers {
             return Ok(None);
         }
         let Some((issuer, subject, verified)) = tx.login_of(before.id).await? else { return Ok(None) };
@@ -228,6 +242,16 @@ impl Broker {
                 Some(result) => return result,
             }
         }
+    }
+}
+
+fn collision(source: SourceId, identity: IdentityId, new: &Identity, matched: &str) -> Collision {
+    Collision {
+        source,
+        identity,
+        name: new.name.clone(),
+        external_id: new.external_id.clone(),
+        matched: matched.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! For each target: accounts that a source keeps (SCIM), access just in time (JIT), or both. A few rules over what the
+//! For each target and application: accounts that a source keeps (SCIM), access just in time (JIT), or both. A few rules over what the
 //! catalog and the connector say, each of which is shown with what it led to.
 
 use super::{Broker, ReviewLine};
@@ -27,8 +27,43 @@ impl Broker {
                 steps: Vec::new(),
             });
         }
+        for app in self.downstreams.values() {
+            let lent = self.targets.values().filter(|t| app.lends.iter().any(|id| *id == *t.config.id)).count();
+            let (answer, reasons) = advise_application(app.speaks.is_some(), app.config.groups.len(), lent);
+            lines.push(ReviewLine {
+                about: "application".to_owned(),
+                identity: None,
+                thing: Some(app.config.id.to_string()),
+                why: format!("{answer}: {}", reasons.join("; ")),
+                since: None,
+                steps: Vec::new(),
+            });
+        }
         lines
     }
+}
+
+/// The same of an application: whether it has an interface, how many of its groups follow ours, and how many targets give
+/// membership in its groups for a while.
+fn advise_application(has_interface: bool, mapped: usize, lent: usize) -> (&'static str, Vec<String>) {
+    let mut reasons = Vec::new();
+    if !has_interface {
+        reasons.push("it has no interface for accounts, so people keep them, and each leaver waits for one".to_owned());
+        reasons.push("let it make accounts at the first sign-in (JIT), or give it one".to_owned());
+        return ("JIT", reasons);
+    }
+    reasons
+        .push("it has an interface: accounts follow the directory, and a leaver's is closed and read back".to_owned());
+    if lent > 0 {
+        reasons.push(format!("{lent} targets give membership in its groups for a while, on top"));
+        return ("both", reasons);
+    }
+    if mapped > 0 {
+        reasons.push(format!(
+            "{mapped} of its groups follow ours for good: give those that are privileged for a while, by a target"
+        ));
+    }
+    ("SCIM", reasons)
 }
 
 /// Which of the two, and why.
@@ -90,6 +125,14 @@ mod tests {
             approval_timeout: Ttl::seconds_or_one(60),
             labels: std::collections::BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn an_application_without_an_interface_is_for_jit() {
+        assert_eq!(advise_application(false, 0, 0).0, "JIT");
+        assert_eq!(advise_application(true, 0, 1).0, "both");
+        let (answer, reasons) = advise_application(true, 2, 0);
+        assert_eq!((answer, reasons.len()), ("SCIM", 2));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Whom a source means when it makes somebody who is here already.
 
-use super::ScimFailure;
+use super::{ScimFailure, facts};
 use crate::{
     broker::{Broker, SourceCtx, lifecycle::Adoptee, record::Cause},
-    domain::{identity::Identity, scim::ScimError},
+    domain::{
+        identity::Identity,
+        scim::{Document, ScimError},
+    },
     store::{Collision, ScimUser, Tx},
 };
 
@@ -26,6 +29,23 @@ impl Broker {
             Adoptee::Nobody => Ok(None),
             Adoptee::Known(identity, _) => Ok(tx.scim_user(identity.id).await?),
             Adoptee::Collides(collision) => Err(ScimFailure::Collides(Box::new(collision))),
+        }
+    }
+
+    /// Whoever is changed before a source has made them: most look first, and change whom they find. Who came by a first
+    /// login becomes the source's by the same rules as if it had made them.
+    pub(super) async fn adopt_known(
+        &self,
+        tx: &mut Tx,
+        ctx: &SourceCtx,
+        there: &Identity,
+        whole: &Document,
+    ) -> Result<(), ScimFailure> {
+        let mut said = there.clone();
+        facts::apply(whole, &mut said)?;
+        match self.adoptee_known(tx, ctx.source.id, there, &said).await? {
+            Adoptee::Collides(collision) => Err(ScimFailure::Collides(Box::new(collision))),
+            Adoptee::Known(..) | Adoptee::Nobody => Ok(()),
         }
     }
 

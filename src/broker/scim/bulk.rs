@@ -242,7 +242,9 @@ impl Broker {
             (Method::Post, None, false) => (201, Some(self.scim_create_group(ctx, data, &all).await?)),
             (Method::Put, Some(id), true) => (200, Some(self.scim_replace_user(ctx, id, data, &when, &all).await?)),
             (Method::Put, Some(id), false) => (200, Some(self.scim_replace_group(ctx, id, data, &when, &all).await?)),
-            (Method::Patch, Some(id), true) => (200, Some(self.scim_patch_user(ctx, id, data, &when, &all).await?)),
+            (Method::Patch, Some(id), true) => {
+                (200, Some(self.scim_patch_user(ctx, id, data, &when, &all, false).await?))
+            }
             (Method::Patch, Some(id), false) => (200, Some(self.scim_patch_group(ctx, id, data, &when, &all).await?)),
             (Method::Delete, Some(id), true) => {
                 self.scim_delete_user(ctx, id, &when).await?;

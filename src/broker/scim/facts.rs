@@ -18,6 +18,8 @@ const CORE: [&str; 2] = ["title", "userType"];
 const OF_ENTERPRISE: [&str; 5] = ["department", "division", "organization", "costCenter", "employeeNumber"];
 /// …and lists, as texts with commas.
 const LISTS: [&str; 2] = ["roles", "entitlements"];
+/// Parts of the name, by what the facts of applications and feeds call them.
+const OF_NAME: [(&str, &str); 2] = [("given_name", "givenName"), ("family_name", "familyName")];
 /// Ours.
 const EMPLOYMENT: &str = "employment";
 /// Id of the manager.
@@ -47,6 +49,10 @@ pub(super) fn apply(document: &Document, identity: &mut Identity) -> Result<(), 
     };
     for name in CORE {
         set(name, text(document, name).map(str::to_owned));
+    }
+    let parts = document.get("name").and_then(Value::as_object);
+    for (fact, part) in OF_NAME {
+        set(fact, parts.and_then(|p| text(p, part)).map(str::to_owned));
     }
     for name in OF_ENTERPRISE {
         set(name, enterprise.and_then(|e| text(e, name)).map(str::to_owned));
@@ -111,6 +117,11 @@ pub(super) fn document_of(identity: &Identity) -> Document {
     }
     if let Some(email) = &identity.email {
         document.insert("emails".to_owned(), json!([{"value": email, "type": "work", "primary": true}]));
+    }
+    let part = |(fact, part): (&str, &str)| Some((part.to_owned(), json!(identity.attributes.get(fact)?)));
+    let parts: Document = OF_NAME.into_iter().filter_map(part).collect();
+    if !parts.is_empty() {
+        document.insert("name".to_owned(), Value::Object(parts));
     }
     for (name, value) in &identity.attributes {
         let name_text = name.as_str();

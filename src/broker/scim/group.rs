@@ -48,7 +48,7 @@ impl Wanted {
         let members = body.as_object().and_then(|b| b.iter().find(|(k, _)| k.eq_ignore_ascii_case("members")));
         let steps = match members {
             Some((_, Value::Null)) | None => Vec::new(),
-            Some((_, members)) => vec![Step::Set(members::ids(Some(members))?)],
+            Some((_, members)) => vec![Step::Set(members::whole(members)?)],
         };
         Ok(Self::of(&document, steps))
     }
@@ -108,7 +108,7 @@ impl Broker {
             tx.insert_group(&group).await?;
             let event = self.event(&Cause::from(ctx), "group.created", details(ctx, &group))?;
             self.note(&mut tx, event)?;
-            self.change_members(&mut tx, ctx, &group, &wanted.steps).await?;
+            self.change_members(&mut tx, ctx, &group, &members::of_new(&wanted.steps)).await?;
             Ok(group)
         })?;
         self.wake();
@@ -146,7 +146,7 @@ impl Broker {
     ) -> Result<Resource, ScimFailure> {
         self.may_change()?;
         let id = id_of(id)?;
-        let (changes, steps) = members::split(patch::read_changes(&GROUPS_TYPE, body)?)?;
+        let (changes, steps) = members::split(patch::read_changes(&GROUPS_TYPE, body, false)?)?;
         let changed = in_one_change!(self, tx => {
             let before = self.group_to_write(&mut tx, ctx, id, precondition).await?;
             let document = patch::apply(&GROUPS_TYPE, &document_of(&before), &changes)?;
@@ -177,9 +177,8 @@ impl Broker {
         let cause = Cause::from(ctx);
         in_one_change!(self, tx => {
             let before = self.group_to_write(&mut tx, ctx, id, precondition).await?;
-            for member in tx.members_standing_in(id, u32::MAX).await? {
-                self.record_member(&mut tx, &cause, &before, member, false).await?;
-            }
+            let members = tx.members_standing_in(id, u32::MAX).await?;
+            self.record_members(&mut tx, &cause, &before, &members, false).await?;
             tx.delete_group(id, cause.recheck()).await?;
             let event = self.event(&cause, "group.deleted", details(ctx, &before))?;
             self.note(&mut tx, event)?;
@@ -242,6 +241,8 @@ impl Broker {
             {
                 // Policies know groups by name.
                 tx.recheck_members(after.id, cause.recheck()).await?;
+                let members = tx.members_standing_in(after.id, u32::MAX).await?;
+                self.record_downstream(tx, &cause, &members, true).await?;
                 details.insert("before".to_owned(), json!(before.name));
             }
             let event = self.event(&cause, "group.updated", details)?;

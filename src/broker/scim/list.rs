@@ -135,7 +135,7 @@ impl ListRequest {
         crc32fast::hash(text.as_bytes())
     }
 
-    fn list(&self, of: &'static ResourceType) -> Result<ScimList, ScimError> {
+    fn list(&self, of: &'static ResourceType, ctx: &SourceCtx) -> Result<ScimList, ScimError> {
         let filter = self.filter.as_deref().map(|text| parse_filter(of, text)).transpose()?;
         let sort = match self.sort_by.as_deref() {
             None => None,
@@ -146,7 +146,7 @@ impl ListRequest {
                 Some((path, self.descending))
             }
         };
-        let mut list = ScimList { filter, sort, limit: self.limit(), ..ScimList::default() };
+        let mut list = ScimList { filter, sort, limit: self.limit(), asks: Some(ctx.source.id), ..ScimList::default() };
         match self.cursor.as_deref() {
             None => list.offset = u64::try_from(self.start_index.unwrap_or(1).saturating_sub(1)).unwrap_or(0),
             Some("") => {}
@@ -185,8 +185,8 @@ impl ListRequest {
 
 impl Broker {
     /// A page of users.
-    pub async fn scim_list_users(&self, _ctx: &SourceCtx, request: &ListRequest) -> Result<ListAnswer, ScimFailure> {
-        let mut list = request.list(&USERS)?;
+    pub async fn scim_list_users(&self, ctx: &SourceCtx, request: &ListRequest) -> Result<ListAnswer, ScimFailure> {
+        let mut list = request.list(&USERS, ctx)?;
         let selection = request.selection(&USERS);
         let wanted = list.limit;
         let mut users = Vec::new();
@@ -207,8 +207,8 @@ impl Broker {
     }
 
     /// A page of groups; with their members, unless they are excluded.
-    pub async fn scim_list_groups(&self, _ctx: &SourceCtx, request: &ListRequest) -> Result<ListAnswer, ScimFailure> {
-        let mut list = request.list(&GROUPS_TYPE)?;
+    pub async fn scim_list_groups(&self, ctx: &SourceCtx, request: &ListRequest) -> Result<ListAnswer, ScimFailure> {
+        let mut list = request.list(&GROUPS_TYPE, ctx)?;
         let selection = request.selection(&GROUPS_TYPE);
         let wanted = list.limit;
         let mut groups = Vec::new();

@@ -35,40 +35,77 @@ pub(super) enum Step {
     RemoveWhere(Filter),
 }
 
-/// Tell the changes of members from the others.
+/// Most filters by which one change looks through the members.
+const MAX_FILTERS: usize = 10;
+
+/// Tell the changes of members from the others. What comes before all members are named anew is of no consequence.
 pub(super) fn split(changes: Vec<Change>) -> Result<(Vec<Change>, Vec<Step>), ScimError> {
     let (mut others, mut steps) = (Vec::new(), Vec::new());
     for change in changes {
         match &change.target {
             Target::Attribute { path, values } if path.attribute.name == "members" => {
-                steps.push(step(&change, path.sub.map(|s| s.name), values.as_ref())?);
+                let step = step(&change, path.sub.map(|s| s.name), values.as_ref())?;
+                if matches!(step, Some(Step::Set(_))) {
+                    steps.clear();
+                }
+                steps.extend(step);
             }
             // The members may be in it too.
             Target::Schema(_) => return Err(ScimError::path("name the attribute, not the schema")),
             Target::Attribute { .. } => others.push(change),
         }
     }
+    if steps.iter().filter(|s| matches!(s, Step::RemoveWhere(_))).count() > MAX_FILTERS {
+        return Err(ScimError::too_many(format!(
+            "one PATCH has at most {MAX_FILTERS} filters of members that do not name them by `value eq`"
+        )));
+    }
     Ok((others, steps))
 }
 
-fn step(change: &Change, sub: Option<&str>, values: Option<&Filter>) -> Result<Step, ScimError> {
+/// The same of a group that is just made: nobody was in it.
+pub(super) fn of_new(steps: &[Step]) -> Vec<Step> {
+    let step = |step: &Step| match step {
+        Step::Set(ids) => Step::Add(ids.clone()),
+        other => other.clone(),
+    };
+    steps.iter().map(step).collect()
+}
+
+/// The step that a change is; none if it says nothing of members.
+fn step(change: &Change, sub: Option<&str>, values: Option<&Filter>) -> Result<Option<Step>, ScimError> {
     let fixed = || ScimError::mutability("a member is added or removed as a whole");
     if let Some(filter) = values {
         if change.verb != Verb::Remove || sub.is_some_and(|s| s != "value") {
             return Err(fixed());
         }
-        return Ok(named(filter).map_or_else(|| Step::RemoveWhere(filter.clone()), Step::Remove));
+        return Ok(Some(named(filter).map_or_else(|| Step::RemoveWhere(filter.clone()), Step::Remove)));
     }
     if sub.is_some_and(|s| s != "value") {
         return Err(fixed());
     }
     let given = change.value.as_ref().filter(|v| !v.is_null());
     Ok(match (change.verb, given) {
-        (Verb::Add, given) => Step::Add(ids(given)?),
-        (Verb::Replace, given) => Step::Set(ids(given)?),
-        (Verb::Remove, None) => Step::Set(Ids::new()),
-        (Verb::Remove, given) => Step::Remove(ids(given)?),
+        (Verb::Remove, None) => Some(Step::Set(Ids::new())),
+        // `null` is what some send for what they do not know: nobody is meant by it.
+        (_, None) => None,
+        (Verb::Add, given) => Some(Step::Add(ids(given)?)),
+        (Verb::Replace, Some(given)) => Some(Step::Set(whole(given)?)),
+        (Verb::Remove, given) => Some(Step::Remove(ids(given)?)),
     })
+}
+
+/// All members as they are to be. A list that names nobody of ours is a mistake, and no wish to empty the group.
+pub(super) fn whole(value: &Value) -> Result<Ids, ScimError> {
+    let found = ids(Some(value))?;
+    let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    if found.is_empty() && !empty { Err(names_nobody()) } else { Ok(found) }
+}
+
+fn names_nobody() -> ScimError {
+    ScimError::value(
+        "none of these members is anybody here: give the ids that this service gave; `[]` empties the group",
+    )
 }
 
 /// Whom a filter names, if it only names: `value eq "…" or value eq "…"`.
@@ -143,6 +180,10 @@ impl Broker {
                 }
                 Step::Set(ids) => {
                     let there = all(tx, group, &mut there).await?;
+                    let known = ids.is_empty() || ids.iter().any(|id| there.contains(id));
+                    if !known && tx.present(&ids.iter().copied().collect::<Vec<_>>()).await?.is_empty() {
+                        return Err(names_nobody().into());
+                    }
                     remove = there.difference(ids).copied().collect();
                     add = ids.difference(there).copied().collect();
                 }
@@ -157,14 +198,10 @@ impl Broker {
         }
         let cause = Cause::from(ctx);
         let wanted: Vec<IdentityId> = add.into_iter().collect();
-        let mut changed = 0;
-        for id in tx.present(&wanted).await? {
-            changed += usize::from(self.record_member(tx, &cause, group, id, true).await?);
-        }
-        for id in remove {
-            changed += usize::from(self.record_member(tx, &cause, group, id, false).await?);
-        }
-        Ok(changed)
+        let come = tx.present(&wanted).await?;
+        let go: Vec<IdentityId> = remove.into_iter().collect();
+        let came = self.record_members(tx, &cause, group, &come, true).await?;
+        Ok(came + self.record_members(tx, &cause, group, &go, false).await?)
     }
 }
 

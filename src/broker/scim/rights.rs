@@ -5,16 +5,11 @@ use super::ScimFailure;
 use crate::{
     broker::{Broker, SourceCtx},
     domain::{
-        identity::{ADMIN_GROUP, AUDITOR_GROUP, Group, Identity},
+        identity::{Group, Identity, is_reserved},
         scim::ScimError,
     },
     store::Tx,
 };
-
-/// Is it a group whose members administer or audit?
-pub(super) fn is_reserved(name: &str) -> bool {
-    [ADMIN_GROUP, AUDITOR_GROUP].contains(&name.to_lowercase().as_str())
-}
 
 impl Broker {
     /// May this source write that identity?

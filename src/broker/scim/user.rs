@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Precondition, Resource, ScimFailure, facts, in_one_change,
+    Precondition, Resource, ScimFailure, TRIES, facts, in_one_change,
     render::{self, UserParts},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         identity::{Identity, IdentityKind, Origin},
         scim::{Document, ScimError, core::USERS, patch, projection::Selection, read_document},
     },
-    store::{ScimUser, Tx},
+    store::{ScimUser, StoreError, Tx},
 };
 
 const NO_USER: &str = "there is no such user";
@@ -64,7 +64,7 @@ impl Broker {
             ..Identity::new(IdentityId::new(self.entropy.ulid(ctx.now)?), IdentityKind::Person, "")
         };
         facts::apply(&whole, &mut new)?;
-        fit_name(&new.name)?;
+        fit(&new)?;
         let document = facts::kept(&whole);
         let cause = Cause::from(ctx);
         let made = in_one_change!(self, tx => {
@@ -76,6 +76,7 @@ impl Broker {
             self.resolve_manager(&mut tx, ctx, &whole, None, &mut new).await?;
             self.record_joiner(&mut tx, &cause, &new, json!({"source": ctx.source.name})).await?;
             tx.write_document(new.id, &document, true).await?;
+            self.answer_for_reports(&mut tx, &cause, &new).await?;
             Ok(ScimUser {
                 identity: new,
                 created_at: ctx.now,
@@ -106,7 +107,8 @@ impl Broker {
         self.change_user(ctx, id, precondition, selection, |_| Ok(whole.clone())).await
     }
 
-    /// Change a user, in all that is said or in nothing.
+    /// Change a user, in all that is said or in nothing. `as_entra`: a value that a filter names is made also where the RFC
+    /// finds none.
     pub async fn scim_patch_user(
         &self,
         ctx: &SourceCtx,
@@ -114,9 +116,10 @@ impl Broker {
         body: &Value,
         precondition: &Precondition,
         selection: &Selection,
+        as_entra: bool,
     ) -> Result<Resource, ScimFailure> {
         let id = id_of(id)?;
-        let changes = patch::read_changes(&USERS, body)?;
+        let changes = patch::read_changes(&USERS, body, as_entra)?;
         self.change_user(ctx, id, precondition, selection, |whole| patch::apply(&USERS, whole, &changes)).await
     }
 
@@ -129,13 +132,41 @@ impl Broker {
         change: impl Fn(&Document) -> Result<Document, ScimError> + Send + Sync,
     ) -> Result<Resource, ScimFailure> {
         self.may_change()?;
-        let changed = in_one_change!(self, tx => {
-            let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
-            precondition.hold(before.identity.version)?;
-            self.may_write_user(&mut tx, ctx, &before.identity).await?;
-            let whole = change(&facts::whole(&before.identity, before.document.as_ref()))?;
-            self.write_user(&mut tx, ctx, &before, &whole).await
-        })?;
+        // What is to become of it is found out beside the ledger: nobody waits for that, however much there is to do.
+        let mut seen = self.store.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+        let mut tries = 0;
+        let changed = loop {
+            tries += 1;
+            let whole = change(&facts::whole(&seen.identity, seen.document.as_ref()));
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
+                precondition.hold(before.identity.version)?;
+                let free = before.identity.source.is_none() && before.identity.origin == Origin::Jit;
+                let by_rule = free && !self.may_take_over(&mut tx, ctx, &before.identity).await?;
+                if !by_rule {
+                    self.may_write_user(&mut tx, ctx, &before.identity).await?;
+                }
+                if before.identity.version != seen.identity.version {
+                    seen = before;
+                    return Err(StoreError::Conflict.into());
+                }
+                let whole = whole?;
+                if by_rule {
+                    self.adopt_known(&mut tx, ctx, &before.identity, &whole).await?;
+                }
+                self.write_user(&mut tx, ctx, &before, &whole).await
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(failure)) if failure.is_contention() && tries < TRIES => {}
+                Some(Err(ScimFailure::Collides(collision))) => {
+                    return Err(self.refuse_collision(ctx, &collision).await);
+                }
+                Some(done) => break done?,
+            }
+        };
         self.wake();
         Ok(self.shown(&changed, selection))
     }
@@ -150,7 +181,7 @@ impl Broker {
     ) -> Result<ScimUser, ScimFailure> {
         let mut after = before.identity.clone();
         facts::apply(whole, &mut after)?;
-        fit_name(&after.name)?;
+        fit(&after)?;
         after.source = Some(ctx.source.id);
         self.unique(tx, ctx, Some(before), &after).await?;
         self.resolve_manager(tx, ctx, whole, Some(before), &mut after).await?;
@@ -188,15 +219,8 @@ impl Broker {
             let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
             precondition.hold(before.identity.version)?;
             self.may_write_user(&mut tx, ctx, &before.identity).await?;
-            let after = Identity { active: false, deleted_at: Some(ctx.now), ..before.identity.clone() };
             let details = json!({"source": ctx.source.name, "deleted": true});
-            self.record_change(&mut tx, &cause, &before.identity, &after, details).await?;
-            tx.forget_document(id).await?;
-            for group in tx.standing_groups(id).await? {
-                self.record_member(&mut tx, &cause, &group, id, false).await?;
-                tx.touch_group(group.id, ctx.now).await?;
-            }
-            Ok(())
+            Ok(self.record_deletion(&mut tx, &cause, &before.identity, details).await?)
         })?;
         self.wake();
         Ok(())
@@ -254,6 +278,22 @@ impl Broker {
         Ok(())
     }
 
+    /// Whoever was said to be managed by somebody who was not here yet is managed by them from now on.
+    async fn answer_for_reports(&self, tx: &mut Tx, cause: &Cause, new: &Identity) -> Result<(), ScimFailure> {
+        let named = [Some(&new.name), new.external_id.as_ref()].map(|n| n.cloned().unwrap_or_default());
+        for id in tx.managed_by(&named).await? {
+            let Some(report) = tx.scim_user(id).await?.map(|u| u.identity) else { continue };
+            let mut after = report.clone();
+            let manager = after.attributes.get(facts::MANAGER);
+            if report.source != new.source || !manager.is_some_and(|m| named.contains(m)) {
+                continue;
+            }
+            after.attributes.insert(facts::MANAGER.to_owned(), new.id.to_string());
+            self.record_change(tx, cause, &report, &after, json!({"why": "its manager is here now"})).await?;
+        }
+        Ok(())
+    }
+
     /// Write down what is known of somebody as if a source had said it, so that filters find it.
     pub(in crate::broker) async fn describe_for_scim(&self, tx: &mut Tx, id: IdentityId) -> Result<(), BrokerError> {
         if let Some(user) = tx.scim_user(id).await?.filter(|u| u.document.is_none()) {
@@ -269,10 +309,11 @@ impl Broker {
     }
 }
 
-/// A name that is an id would be taken for somebody else's.
-fn fit_name(name: &str) -> Result<(), ScimError> {
-    if name.parse::<IdentityId>().is_ok() {
-        return Err(ScimError::value("`userName` must not look like an id of this service"));
+/// A name that is an id would be taken for somebody else's, here and in applications.
+fn fit(identity: &Identity) -> Result<(), ScimError> {
+    let names = [("userName", Some(&identity.name)), ("externalId", identity.external_id.as_ref())];
+    match names.into_iter().find(|(_, name)| name.is_some_and(|n| n.parse::<IdentityId>().is_ok())) {
+        Some((which, _)) => Err(ScimError::value(format!("`{which}` must not look like an id of this service"))),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -14,6 +14,7 @@ use crate::{
         application::{Application, Changed, Created, Key},
         connector::Fault,
     },
+    store::Store,
 };
 
 /// Something that was done there.
@@ -70,6 +71,9 @@ pub(super) struct Aligned {
 pub(super) struct Alignment<'a> {
     pub(super) app: &'a Downstream,
     pub(super) speaks: &'a dyn Application,
+    pub(super) ledger: &'a Store,
+    /// The ledger's key of the account.
+    pub(super) key: &'a str,
     /// The ledger's name for it there.
     pub(super) remote_id: Option<&'a str>,
     /// Groups there that are lent: left as they are.
@@ -99,8 +103,29 @@ impl Alignment<'_> {
         self.app.call(purpose, self.speaks.find(key)).await
     }
 
-    /// The account that is somebody's already, by our name for it, the source's, or the name at sign-in.
+    /// The account that is somebody's already, unless the ledger knows it as another's: that one is not touched.
     async fn look_up(
+        &self,
+        purpose: Purpose,
+        external_id: &str,
+        also_known_as: Option<&str>,
+        user_name: Option<&str>,
+    ) -> Result<Option<Account>, Fault> {
+        let Some(found) = self.candidate(purpose, external_id, also_known_as, user_name).await? else {
+            return Ok(None);
+        };
+        let known = self.ledger.account_by_remote(&self.app.config.id, &found.remote_id).await;
+        let known = known.map_err(|e| Fault::Unavailable(format!("the ledger could not be asked whose it is: {e}")))?;
+        match known.filter(|row| row.key != self.key) {
+            None => Ok(Some(found)),
+            // Found by a name that is another's by now: none that this one could have left behind.
+            Some(_) if purpose == Purpose::Revoke && found.external_id.as_deref() != Some(external_id) => Ok(None),
+            Some(row) => Err(Fault::Foreign(format!("the account {} is that of {} already", found.remote_id, row.key))),
+        }
+    }
+
+    /// The account that is somebody's by our name for it, or by the name at sign-in, with or without the source's own id.
+    async fn candidate(
         &self,
         purpose: Purpose,
         external_id: &str,
@@ -110,8 +135,10 @@ impl Alignment<'_> {
         if let Some(found) = self.find(purpose, Key::ExternalId(external_id)).await? {
             return Ok(Some(found));
         }
-        if let Some(other) = also_known_as
+        // What a source calls somebody proves nothing alone: another source may call them the same.
+        if let Some((other, name)) = also_known_as.zip(user_name)
             && let Some(found) = self.find(purpose, Key::ExternalId(other)).await?
+            && found.user_name.to_lowercase() == name.to_lowercase()
         {
             return Ok(Some(found));
         }

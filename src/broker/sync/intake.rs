@@ -10,17 +10,22 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
-    super::{Broker, BrokerError, SourceCtx, record::Cause},
+    super::{
+        Broker, BrokerError, SourceCtx,
+        lifecycle::{Heard, Told},
+        record::Cause,
+    },
     view::{MOST_ITEMS, ReadingReport},
 };
 use crate::{
     domain::{
         id::{GroupId, IdentityId, SourceId},
-        identity::{Group, Identity, IdentityKind, Origin, Source, SourceKind},
+        identity::{Group, Identity, Source, SourceKind, is_reserved},
         roster::{Entry, Line, Refused, SourceConfig},
+        time::Timestamp,
     },
     ports::roster::Roster,
-    store::{StoreError, SyncRun, Tx},
+    store::{Collision, StoreError, SyncRun, Tx},
 };
 
 /// Identities changed at once; their commits are shared.
@@ -49,6 +54,8 @@ enum Step {
 enum Came {
     Done,
     Conflict(String),
+    /// They may be somebody who is known, and no rule says so.
+    Collides(Collision),
 }
 
 impl Broker {
@@ -66,17 +73,18 @@ impl Broker {
         let (steps, seen) = self.compare(upstream, &ctx, run, &mut report).await?;
         let mut steps = steps;
         let owned = self.add_vanished(&ctx, &seen, &mut steps, &mut report).await?;
-        report.left = steps.iter().filter(|s| leaves(s)).count() as u64;
+        if run.accept || !too_many(upstream, leaving(&steps, ctx.now), owned) {
+            steps = self.ask_about_vanished(upstream, &ctx, run, steps).await?;
+        }
+        report.left = leaving(&steps, ctx.now);
         report.joined = steps.iter().filter(|s| matches!(s, Step::Join(_))).count() as u64;
         report.changed = (steps.len() as u64).saturating_sub(report.left).saturating_sub(report.joined);
-        let names = steps.iter().filter(|s| leaves(s)).filter_map(|s| match s {
+        let names = steps.iter().filter(|s| leaves(s, ctx.now)).filter_map(|s| match s {
             Step::Change(identity, _) | Step::Vanish(identity) => Some(identity.name.clone()),
             Step::Join(_) => None,
         });
         report.leavers = names.take(MOST_ITEMS).collect();
-        let too_many = report.left > ALWAYS
-            && report.left.saturating_mul(100) > owned.saturating_mul(u64::from(upstream.config.max_leavers_percent));
-        if too_many && !run.accept {
+        if too_many(upstream, report.left, owned) && !run.accept {
             report.stopped = Some(format!(
                 "{} of {owned} active people would be deactivated, more than {} %; if that is right, run `tidegate sync \
                  apply {} --accept`",
@@ -141,6 +149,7 @@ impl Broker {
             if lines.is_empty() {
                 break;
             }
+            let known = seen.len();
             for line in lines {
                 report.read += 1;
                 match line {
@@ -158,12 +167,14 @@ impl Broker {
                     }
                     Line::Entry(entry) => {
                         if !seen.insert(entry.external_id.clone()) {
-                            report.refused.push(Refused {
-                                line: report.read,
-                                external_id: Some(entry.external_id.clone()),
-                                field: "external_id".to_owned(),
-                                problem: "is there twice; the first is taken".to_owned(),
-                            });
+                            if report.refused.len() < MOST_ITEMS {
+                                report.refused.push(Refused {
+                                    line: report.read,
+                                    external_id: Some(entry.external_id.clone()),
+                                    field: "external_id".to_owned(),
+                                    problem: "is there twice; the first is taken".to_owned(),
+                                });
+                            }
                             continue;
                         }
                         match self.step_for(ctx, entry).await? {
@@ -174,9 +185,14 @@ impl Broker {
                 }
             }
             self.renew(run).await?;
+            // A directory that begins again and again has no end.
+            if seen.len() == known && ctx.source.kind == SourceKind::ScimPull {
+                report.incomplete = true;
+                break;
+            }
         }
         // A source that tells of nobody is broken rather than empty.
-        report.incomplete |= report.read == 0;
+        report.incomplete |= report.read == 0 || !reading.is_whole();
         Ok((steps, seen))
     }
 
@@ -219,6 +235,36 @@ impl Broker {
         Ok(owned)
     }
 
+    /// Whoever was not listed may be there all the same: a directory that can be asked is asked about each of them.
+    async fn ask_about_vanished(
+        &self,
+        upstream: &Upstream,
+        ctx: &SourceCtx,
+        run: &SyncRun,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Step>, BrokerError> {
+        let ask = async |step: Step| -> Result<Option<Step>, BrokerError> {
+            let Step::Vanish(identity) = &step else { return Ok(Some(step)) };
+            let Some(external_id) = &identity.external_id else { return Ok(Some(step)) };
+            match upstream.roster.ask(external_id).await? {
+                Some(Line::Entry(entry)) => self.step_for(ctx, entry).await,
+                Some(Line::Refused(_)) => Ok(None),
+                None => Ok(Some(step)),
+            }
+        };
+        let mut kept = Vec::with_capacity(steps.len());
+        let mut asked = stream::iter(steps).map(ask).buffer_unordered(WIDTH);
+        let mut since = 0_u32;
+        while let Some(step) = asked.next().await {
+            kept.extend(step?);
+            since += 1;
+            if since.is_multiple_of(500) {
+                self.renew(run).await?;
+            }
+        }
+        Ok(kept)
+    }
+
     async fn carry_out_steps(
         &self,
         ctx: &SourceCtx,
@@ -227,7 +273,7 @@ impl Broker {
         report: &mut ReadingReport,
     ) -> Result<(), BrokerError> {
         // Who leaves goes first: names that they give free are free for who joins.
-        let (leaving, staying): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(leaves);
+        let (leaving, staying): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|s| leaves(s, ctx.now));
         for part in [leaving, staying] {
             let mut work = stream::iter(part).map(|step| self.take_step(ctx, run, step)).buffer_unordered(WIDTH);
             let mut since = 0_u32;
@@ -267,6 +313,14 @@ impl Broker {
                 Some(Err(BrokerError::Store(StoreError::Duplicate))) if races < RACES => races += 1,
                 // Somebody else changed it meanwhile: the next reading sees what is left to do.
                 Some(Err(BrokerError::Store(StoreError::Conflict))) => return Ok(Came::Done),
+                Some(Ok(Came::Collides(collision))) => {
+                    self.record_collision(&cause, &collision).await?;
+                    let id = collision.external_id.as_deref().unwrap_or_default();
+                    let text = known_already(&collision.name, id);
+                    return Ok(Came::Conflict(format!(
+                        "{text}, until somebody decides (`tidegate review collisions`)"
+                    )));
+                }
                 Some(Ok(Came::Conflict(text))) => {
                     let details = json!({"source": ctx.source.name, "conflict": text});
                     let event = self.event(&cause, "source.conflict", details)?;
@@ -279,39 +333,22 @@ impl Broker {
     }
 
     async fn write_step(&self, tx: &mut Tx, ctx: &SourceCtx, cause: &Cause, step: &Step) -> Result<Came, BrokerError> {
-        let details = json!({"source": ctx.source.name});
         match step {
             Step::Vanish(identity) => {
                 let after = Identity { active: false, ..(**identity).clone() };
                 self.record_change(tx, cause, identity, &after, json!({"source": ctx.source.name, "gone": true}))
                     .await?;
             }
-            Step::Join(entry) => {
-                if let Some(text) = name_taken(tx, &entry.name, &entry.external_id).await? {
-                    return Ok(Came::Conflict(text));
+            Step::Join(entry) | Step::Change(_, entry) => {
+                match self.record_heard(tx, ctx, cause, &Heard::from(&**entry)).await? {
+                    Told::Done(hearing) => {
+                        if let Some(id) = hearing.whose() {
+                            return self.align_groups(tx, ctx, cause, id, entry).await;
+                        }
+                    }
+                    Told::Collides(collision) => return Ok(Came::Collides(collision)),
+                    Told::Taken => return Ok(Came::Conflict(known_already(&entry.name, &entry.external_id))),
                 }
-                let id = IdentityId::new(self.entropy.ulid(cause.now)?);
-                let origin = if ctx.source.kind == SourceKind::Feed { Origin::Feed } else { Origin::Scim };
-                let blank = Identity {
-                    source: Some(ctx.source.id),
-                    origin,
-                    external_id: Some(entry.external_id.clone()),
-                    ..Identity::new(id, IdentityKind::Person, entry.name.as_str())
-                };
-                let new = updated(&blank, entry);
-                self.record_joiner(tx, cause, &new, details).await?;
-                return self.align_groups(tx, ctx, cause, new.id, entry).await;
-            }
-            Step::Change(before, entry) => {
-                let after = updated(before, entry);
-                let renamed = after.name.to_lowercase() != before.name.to_lowercase();
-                if renamed && let Some(text) = name_taken(tx, &entry.name, &entry.external_id).await? {
-                    return Ok(Came::Conflict(text));
-                }
-                if after != **before {
-                    self.record_change(tx, cause, before, &after, details).await?;
-                }
-                return self.align_groups(tx, ctx, cause, before.id, entry).await;
             }
         }
         Ok(Came::Done)
@@ -330,9 +367,14 @@ impl Broker {
         let mut keep = BTreeSet::new();
         for name in wanted {
             let group = match tx.group_by_name(name).await? {
-                Some(group) if group.source == Some(ctx.source.id) => group,
+                Some(group) if group.source == Some(ctx.source.id) && !is_reserved(name) => group,
                 Some(group) => {
                     return Ok(Came::Conflict(format!("the group `{}` belongs to somebody else", group.name)));
+                }
+                None if is_reserved(name) => {
+                    return Ok(Came::Conflict(format!(
+                        "members of `{name}` administer or audit this broker: no feed or directory fills it"
+                    )));
                 }
                 None => {
                     let id = GroupId::new(self.entropy.ulid(cause.now)?);
@@ -374,10 +416,24 @@ impl Broker {
     }
 }
 
-fn leaves(step: &Step) -> bool {
+fn leaving(steps: &[Step], now: Timestamp) -> u64 {
+    steps.iter().filter(|s| leaves(s, now)).count() as u64
+}
+
+/// A contract that is over is a departure by another word.
+fn is_over(end: Option<Timestamp>, now: Timestamp) -> bool {
+    end.is_some_and(|end| end <= now)
+}
+
+/// Would so many of those whom it owns leave that people are asked first?
+fn too_many(upstream: &Upstream, left: u64, owned: u64) -> bool {
+    left > ALWAYS && left.saturating_mul(100) > owned.saturating_mul(u64::from(upstream.config.max_leavers_percent))
+}
+
+fn leaves(step: &Step, now: Timestamp) -> bool {
     match step {
         Step::Vanish(_) => true,
-        Step::Change(before, entry) => before.active && !entry.active,
+        Step::Change(before, entry) => before.active && (!entry.active || is_over(entry.contract_end, now)),
         Step::Join(_) => false,
     }
 }
@@ -395,12 +451,6 @@ fn updated(before: &Identity, entry: &Entry) -> Identity {
     }
 }
 
-/// Who has that name already, in words.
-async fn name_taken(tx: &mut Tx, name: &str, external_id: &str) -> Result<Option<String>, BrokerError> {
-    let taken = tx.identity_name_taken(name).await?;
-    Ok(taken.then(|| {
-        format!(
-            "`{name}` ({external_id}) is known from somewhere else, or under another external id: nothing is merged"
-        )
-    }))
+fn known_already(name: &str, external_id: &str) -> String {
+    format!("`{name}` ({external_id}) is known from somewhere else, or under another external id: nothing is merged")
 }

@@ -88,10 +88,11 @@ impl Downstream {
         self.bulkhead.call(purpose, call).await
     }
 
-    /// Why it is left alone at the moment, if it is.
-    fn held_back(&self) -> Option<String> {
+    /// Why it is left alone at the moment with what is called for that, if it is.
+    fn held_back(&self, purpose: Purpose) -> Option<String> {
         let busy = self.speaks.as_ref().and_then(|a| a.busy_until());
-        busy.map(|until| format!("it asked to be left alone until {until}")).or_else(|| self.bulkhead.held_back())
+        let busy = busy.map(|until| format!("it asked to be left alone until {until}"));
+        busy.or_else(|| self.bulkhead.held_back_for(purpose))
     }
 
     /// Longer than any work on one account takes.
@@ -111,15 +112,17 @@ impl Broker {
         self.downstreams.keys().cloned().collect()
     }
 
-    /// Somebody changed: from the commit of that change on, the accounts are due.
+    /// They changed: from the commit of that change on, their accounts are due; first of all if something may be taken
+    /// away.
     pub(crate) async fn record_downstream(
         &self,
         tx: &mut Tx,
         cause: &Cause,
-        identity: IdentityId,
+        identities: &[IdentityId],
+        takes_away: bool,
     ) -> Result<(), BrokerError> {
         for id in self.downstreams.keys() {
-            tx.account_due(id, identity, cause.correlation, cause.now).await?;
+            tx.accounts_due(id, identities, takes_away, cause.correlation, cause.now).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Broker, BrokerError, Ctx, input::Paging, lock::only_admins, record::Cause, view::List},
+    super::{Broker, BrokerError, Ctx, bulkhead::Purpose, input::Paging, lock::only_admins, record::Cause, view::List},
     scan::{Verb, fault_text},
     view::{AccountView, ReadingReport, Report, RunView, SyncView},
 };
@@ -118,8 +118,8 @@ impl Broker {
     pub async fn carry_out(&self, run: SyncRun) -> Result<(), BrokerError> {
         let outcome = self.outcome_of(&run).await;
         let outcome = match outcome {
-            // Another has it.
-            Err(BrokerError::Store(StoreError::Conflict)) => return Ok(()),
+            // Another has it, or will have it when the lease runs out.
+            Err(BrokerError::Store(StoreError::Conflict) | BrokerError::Closing) => return Ok(()),
             Ok(report) => Ok(report),
             Err(error) => Err(fault_text(&error)),
         };
@@ -274,7 +274,7 @@ impl Broker {
             role: "application".to_owned(),
             kind: app.config.kind.clone(),
             schedule: app.config.schedule.clone(),
-            health: app.held_back().unwrap_or_else(|| "ok".to_owned()),
+            health: app.held_back(Purpose::Issue).unwrap_or_else(|| "ok".to_owned()),
             accounts: counts.into_iter().map(|(state, n)| (state.as_str().to_owned(), n)).collect(),
             open_tasks: tasks.items.iter().filter(|t| t.application == id).count() as u64,
             last_run,

@@ -24,6 +24,9 @@ use crate::{
 /// Identities looked at in one go.
 const IDENTITIES: u32 = 500;
 
+/// So many of them are asked about at most before the run says that it goes on.
+const ASKED: usize = 50;
+
 /// What a comparison may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -56,6 +59,8 @@ struct Seen {
 #[derive(Default)]
 struct Writes {
     due: Vec<IdentityId>,
+    /// Those of whom something is to be taken away.
+    urgent: Vec<IdentityId>,
     orphans: Vec<String>,
     states: Vec<(AccountRow, AccountState, serde_json::Value)>,
 }
@@ -88,9 +93,14 @@ impl Broker {
             let group = app.call(Purpose::Issue, speaks.group(&name)).await?;
             scan.members.insert(name, group.map(|g| g.members).unwrap_or_default());
         }
-        let mut after: Option<String> = None;
+        let (mut after, mut first) = (None::<String>, None);
         loop {
             let page = app.call(Purpose::Issue, speaks.page(after.as_deref())).await?;
+            let begins = page.accounts.first().map(|a| a.remote_id.clone());
+            if begins.is_some() && begins == first {
+                return Err(Fault::Unavailable("its list of accounts begins again and again".to_owned()).into());
+            }
+            first = begins;
             for part in page.accounts.chunks(AT_ONCE) {
                 for seen in self.whose(app, part).await? {
                     self.look_at(&mut scan, seen).await?;
@@ -200,7 +210,11 @@ impl Broker {
             let page = self.store.scope_page(&app.config.id, &after, IDENTITIES, now).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.0.subject.identity.id.to_string();
-            for (facts, row) in page {
+            for (at, (facts, row)) in page.into_iter().enumerate() {
+                // Each may take as long as a call may.
+                if at % ASKED == ASKED - 1 {
+                    self.renew(run).await?;
+                }
                 let identity = &facts.subject.identity;
                 if scan.seen.contains(&identity.id.ulid().0) {
                     continue;
@@ -278,7 +292,7 @@ impl Broker {
 
     async fn write(&self, scan: &mut Scan<'_>) -> Result<(), BrokerError> {
         let writes = std::mem::take(&mut scan.writes);
-        if writes.due.is_empty() && writes.orphans.is_empty() && writes.states.is_empty() {
+        if writes.due.is_empty() && writes.urgent.is_empty() && writes.orphans.is_empty() && writes.states.is_empty() {
             return Ok(());
         }
         let id = &scan.app.config.id;
@@ -286,9 +300,8 @@ impl Broker {
         loop {
             let mut tx = self.store.begin_background().await?;
             let written = async {
-                for identity in &writes.due {
-                    tx.account_due(id, *identity, cause.correlation, now).await?;
-                }
+                tx.accounts_due(id, &writes.urgent, true, cause.correlation, now).await?;
+                tx.accounts_due(id, &writes.due, false, cause.correlation, now).await?;
                 for remote in &writes.orphans {
                     tx.orphan_due(id, remote, cause.correlation, now).await?;
                 }
@@ -307,7 +320,7 @@ impl Broker {
             .await;
             if let Some(result) = tx.end(written).await {
                 scan.report.verified += result?;
-                scan.report.marked += (writes.due.len() + writes.orphans.len()) as u64;
+                scan.report.marked += (writes.due.len() + writes.urgent.len() + writes.orphans.len()) as u64;
                 self.wake();
                 return Ok(());
             }
@@ -351,7 +364,8 @@ impl Scan<'_> {
             self.drifted(row, json!({"action": action, "reason": reason, "differs": differs}));
         }
         if self.verb == Verb::Apply {
-            self.writes.due.push(identity.id);
+            let urgent = matches!(action, Action::Deactivate | Action::Delete);
+            if urgent { self.writes.urgent.push(identity.id) } else { self.writes.due.push(identity.id) }
         }
         self.report.add(Item {
             identity: Some(identity.id.to_string()),

@@ -1,11 +1,11 @@
 //! Work on due accounts: lease, bring to what they should be, record. Never given up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    super::{Broker, BrokerError, record::Cause},
+    super::{Broker, BrokerError, bulkhead::Purpose, record::Cause},
     Downstream,
     align::{Aligned, Alignment, Verdict},
     wanted::{Wanted, wanted},
@@ -15,6 +15,9 @@ use crate::{
     ports::connector::Fault,
     store::{AccountRow, StoreError, Tx, Worked},
 };
+
+/// How long an application may ask to be left alone before that counts as failing.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// An account that this worker has leased.
 #[derive(Debug)]
@@ -29,17 +32,19 @@ impl Broker {
         self.downstream(id).map_or(1, |app| app.config.concurrency.max(1) as usize)
     }
 
-    /// Take up to `limit` due accounts of an application. None while it is left alone.
+    /// Take up to `limit` due accounts of an application: those of whom something may be taken away first, and only those
+    /// while it fails to make any. None while it is left alone.
     pub async fn lease_accounts(&self, id: &str, limit: u32) -> Result<Vec<Work>, BrokerError> {
         let app = self.downstream(id)?;
-        if app.held_back().is_some() {
+        if app.held_back(Purpose::Revoke).is_some() {
             return Ok(Vec::new());
         }
+        let only = app.held_back(Purpose::Issue).is_some();
         let now = self.now();
         let until = self.account_lease(app, now);
         loop {
             let mut tx = self.store.begin_background().await?;
-            let taken = tx.lease_accounts(id, now, until, limit).await.map_err(BrokerError::from);
+            let taken = tx.lease_accounts(id, now, until, limit, only).await.map_err(BrokerError::from);
             if let Some(result) = tx.end(taken).await {
                 let work = |row: AccountRow| Work { application: id.to_owned(), row };
                 return Ok(result?.into_iter().map(work).collect());
@@ -72,6 +77,8 @@ impl Broker {
         let mut alignment = Alignment {
             app: &app,
             speaks: speaks.as_ref(),
+            ledger: &self.store,
+            key: &row.key,
             remote_id: row.remote_id.as_deref(),
             lent: &lent,
             done: Aligned::default(),
@@ -157,9 +164,12 @@ impl Broker {
             }
             Err(fault @ Fault::Unavailable(_)) => {
                 let state = if gone { AccountState::NotVerified } else { AccountState::Pending };
-                // It says itself when it wants to be asked again; that is no failure.
+                // It says itself when it wants to be asked again; that is no failure, unless it says so for too long.
                 let (attempts, due) = match app.speaks.as_ref().and_then(|a| a.busy_until()) {
-                    Some(until) => (row.attempts, until),
+                    Some(until) => {
+                        let patient = row.failing_since.is_none_or(|since| since.plus_std(PATIENCE) > now);
+                        (if patient { row.attempts } else { attempts }, until)
+                    }
                     None => (attempts, now.plus_std(self.backoff(attempts)?)),
                 };
                 (state, attempts, Some(due), Some(fault.to_string()))

@@ -52,6 +52,9 @@ pub struct TailArgs {
     /// Only of this request
     #[arg(long, value_name = "REQUEST")]
     request: Option<String>,
+    /// Only what one call brought about, and what followed from it
+    #[arg(long, value_name = "CALL")]
+    correlation: Option<String>,
 }
 
 /// `verify`

@@ -21,6 +21,7 @@ pub async fn run(args: TailArgs, cx: &Cx) -> Done {
     let mut query = Vec::new();
     query.extend(args.grant.clone().map(|id| ("grant", id)));
     query.extend(args.request.clone().map(|id| ("request", id)));
+    query.extend(args.correlation.clone().map(|id| ("correlation", id)));
     let keep = usize::try_from(args.lines).unwrap_or(usize::MAX);
     let mut after = start(&args, query.is_empty(), cx).await;
     let mut newest = VecDeque::new();

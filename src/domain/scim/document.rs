@@ -15,7 +15,7 @@ use super::{
 pub type Document = Map<String, Value>;
 
 /// Most values in one list of a person.
-const MAX_VALUES: usize = 500;
+pub(super) const MAX_VALUES: usize = 500;
 /// Longest unique name, in characters.
 const MAX_NAME: usize = 256;
 
@@ -86,7 +86,12 @@ pub fn normal(attribute: &'static Attribute, value: &Value, change: bool) -> Res
         return Ok(None);
     }
     if !attribute.multi {
-        return single(attribute, value);
+        // Some wrap the one value that there is in a list.
+        return match value.as_array().map(Vec::as_slice) {
+            Some([]) => Ok(None),
+            Some([one]) => single(attribute, one),
+            _ => single(attribute, value),
+        };
     }
     let one = std::slice::from_ref(value);
     let items = match value {

@@ -2,12 +2,12 @@
 //!
 //! What goes beyond the RFC, because vendors send it: the verbs in any case; keys of a path-less change that are paths
 //! themselves; unknown and unchangeable attributes in a path-less change are passed over; a value for one that is not
-//! there yet is made from what the filter names, on `add`, and on a `Replace` that is spelled as Entra ID spells it.
+//! there yet is made from what the filter names, on `add`, on a `Replace` that is spelled as Entra ID spells it, and where the caller says so.
 
 use serde_json::{Map, Value};
 
 use super::{
-    document::{Document, check, is_primary, normal},
+    document::{Document, MAX_VALUES, check, is_primary, normal},
     error::ScimError,
     filter::{Filter, Target, is_path, parse_path},
     matching::{fits, has_primary, named, unassigned},
@@ -39,8 +39,14 @@ pub struct Change {
     pub makes: bool,
 }
 
-/// Read the body of a PATCH: the changes in their order.
-pub fn read_changes(of: &'static ResourceType, body: &Value) -> Result<Vec<Change>, ScimError> {
+/// Most operations of one PATCH.
+const MAX_CHANGES: usize = 1000;
+/// Most values that all of them give to lists of a person.
+const MAX_GIVEN: usize = 5000;
+
+/// Read the body of a PATCH: the changes in their order. `makes`: a value that a filter names is made also on `replace`
+/// where there is none.
+pub fn read_changes(of: &'static ResourceType, body: &Value, makes: bool) -> Result<Vec<Change>, ScimError> {
     let operations = member(body, "Operations").ok_or_else(|| ScimError::syntax("`Operations` is missing"))?;
     let operations = match operations {
         Value::Array(items) => items.as_slice(),
@@ -50,9 +56,15 @@ pub fn read_changes(of: &'static ResourceType, body: &Value) -> Result<Vec<Chang
     if operations.is_empty() {
         return Err(ScimError::syntax("`Operations` is empty"));
     }
+    if operations.len() > MAX_CHANGES {
+        return Err(ScimError::too_large(format!("at most {MAX_CHANGES} operations are done in one PATCH")));
+    }
     let mut changes = Vec::with_capacity(operations.len());
     for operation in operations {
-        read_operation(of, operation, &mut changes)?;
+        read_operation(of, operation, makes, &mut changes)?;
+    }
+    if changes.iter().map(given).sum::<usize>() > MAX_GIVEN {
+        return Err(ScimError::too_large(format!("one PATCH gives at most {MAX_GIVEN} values to lists")));
     }
     Ok(changes)
 }
@@ -61,7 +73,22 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-fn read_operation(of: &'static ResourceType, operation: &Value, into: &mut Vec<Change>) -> Result<(), ScimError> {
+/// How many values it gives to a list of a person. Members are counted where they are kept.
+fn given(change: &Change) -> usize {
+    match (&change.target, &change.value) {
+        (Target::Attribute { path, .. }, _) if path.attribute.name == "members" => 0,
+        (_, Some(Value::Array(items))) => items.len(),
+        (Target::Schema(_), Some(Value::Object(map))) => map.values().filter_map(Value::as_array).map(Vec::len).sum(),
+        _ => 0,
+    }
+}
+
+fn read_operation(
+    of: &'static ResourceType,
+    operation: &Value,
+    makes: bool,
+    into: &mut Vec<Change>,
+) -> Result<(), ScimError> {
     let word = member(operation, "op").and_then(Value::as_str).unwrap_or_default();
     let verb = match word.to_ascii_lowercase().as_str() {
         "add" => Verb::Add,
@@ -69,7 +96,7 @@ fn read_operation(of: &'static ResourceType, operation: &Value, into: &mut Vec<C
         "remove" => Verb::Remove,
         _ => return Err(ScimError::syntax("`op` is to be add, replace or remove")),
     };
-    let makes = verb == Verb::Add || word.starts_with('R');
+    let makes = makes || verb == Verb::Add || word.starts_with('R');
     let value = member(operation, "value").cloned();
     let path = match member(operation, "path") {
         None | Some(Value::Null) => None,
@@ -296,6 +323,9 @@ fn apply_list(place: &mut Document, path: AttrPath, values: Option<&Filter>, cha
     };
     one_primary(attribute, &mut list, &touched)?;
     list.retain(|item| !unassigned(item));
+    if list.len() > MAX_VALUES {
+        return Err(ScimError::too_many(format!("`{}` has at most {MAX_VALUES} values", attribute.name)));
+    }
     if !list.is_empty() {
         place.insert(attribute.name.to_owned(), Value::Array(list));
     }

@@ -101,6 +101,11 @@ impl Parameters {
         ListRequest::attributes_of(self.pairs()).selection(of)
     }
 
+    /// Does it speak as Entra ID does with the flag that its tenants set at the URL?
+    pub fn is_entra(&self) -> bool {
+        self.pairs().any(|(name, _)| name.eq_ignore_ascii_case("aadOptscim062020"))
+    }
+
     /// Is a filter asked for?
     pub fn is_filtered(&self) -> bool {
         self.pairs().any(|(name, _)| name.eq_ignore_ascii_case("filter"))

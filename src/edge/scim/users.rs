@@ -72,7 +72,7 @@ pub async fn change(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let selection = query.selection(&USERS);
-    let work = async move { edge.broker.scim_patch_user(&ctx, &id, &body, &when, &selection).await };
+    let work = async move { edge.broker.scim_patch_user(&ctx, &id, &body, &when, &selection, query.is_entra()).await };
     Ok(answer::resource(StatusCode::OK, &carry_through(work).await?))
 }
 

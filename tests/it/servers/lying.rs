@@ -36,6 +36,14 @@ pub enum Mood {
     Redirects(String),
     /// A user of that name is refused.
     Refuses(String),
+    /// Lists end after so many, whatever `totalResults` says.
+    EndsAfter(usize),
+    /// Lists leave out whoever has this name; asked for by id, they are there.
+    Hides(String),
+    /// Filters are overlooked, and two are shown at once.
+    Overlooks,
+    /// Lists say nothing of how many there are, and begin at the first one whatever is asked for.
+    Repeats,
     /// Only this token is taken.
     WantsToken(String),
 }
@@ -92,6 +100,26 @@ impl Liar {
 
     pub fn count(&self) -> usize {
         self.inside.lock().unwrap().users.len()
+    }
+
+    /// Put somebody in by hand; the id there.
+    pub fn plant(&self, user: &Value) -> String {
+        let mut inside = self.inside.lock().unwrap();
+        let id = format!("u{}", inside.users.len() + 1);
+        let mut user = user.clone();
+        user["id"] = json!(id);
+        inside.users.insert(id.clone(), user);
+        id
+    }
+
+    /// Change somebody by hand.
+    pub fn edit(&self, id: &str, name: &str, value: &Value) {
+        self.inside.lock().unwrap().users.get_mut(id).unwrap()[name] = value.clone();
+    }
+
+    /// Take somebody away by hand.
+    pub fn remove(&self, id: &str) {
+        self.inside.lock().unwrap().users.remove(id).expect("somebody");
     }
 
     /// Calls since the last time, as method and path.
@@ -195,7 +223,8 @@ fn list(it: &Inside, uri: &Uri) -> Response {
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let filter = query.get("filter").map(String::as_str).unwrap_or_default();
-    let found: Vec<Value> = if let Some((name, value)) = filter.split_once(" eq ") {
+    let overlooked = it.mood == Mood::Overlooks;
+    let found: Vec<Value> = if let Some((name, value)) = filter.split_once(" eq ").filter(|_| !overlooked) {
         let value: Value = serde_json::from_str(value).unwrap();
         it.users.values().filter(|u| u[name] == value).cloned().collect()
     } else {
@@ -203,8 +232,24 @@ fn list(it: &Inside, uri: &Uri) -> Response {
         let (start, count) = (number("startIndex", 1).max(1), number("count", 100));
         let one = |(n, id): (usize, &String)| json!({"id": format!("c{n}"), "externalId": id, "userName": format!("crowd{n}"), "active": true});
         let crowd = it.crowd.iter().enumerate().skip(start - 1).take(count).map(one);
-        let all: Vec<Value> = if it.crowd.is_empty() { it.users.values().cloned().collect() } else { crowd.collect() };
-        let total = it.crowd.len().max(it.users.len());
+        let users = it.users.values().skip(start - 1).take(count).cloned();
+        let all: Vec<Value> = if it.crowd.is_empty() { users.collect() } else { crowd.collect() };
+        let mut total = it.crowd.len().max(it.users.len());
+        let mut all = all;
+        match &it.mood {
+            Mood::Repeats => {
+                return scim(StatusCode::OK, &json!({"resources": it.users.values().cloned().collect::<Vec<_>>()}));
+            }
+            Mood::Overlooks => all.truncate(2),
+            Mood::EndsAfter(most) => {
+                all.truncate(most.saturating_sub(start - 1));
+            }
+            Mood::Hides(name) => {
+                all.retain(|u| u["userName"] != *name);
+                total = all.len();
+            }
+            _ => {}
+        }
         return scim(StatusCode::OK, &json!({"totalResults": total.to_string(), "resources": all}));
     };
     scim(StatusCode::OK, &json!({"totalResults": found.len(), "resources": found}))
