@@ -45,7 +45,7 @@ pub mod view;
 mod workload;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     num::NonZeroUsize,
     sync::{
@@ -235,6 +235,8 @@ pub struct Broker {
     sightings: sightings::Sightings,
     /// When each source was last written down as heard of.
     heard: Mutex<BTreeMap<SourceId, Timestamp>>,
+    /// Loops of the workers that panicked and have not begun anew.
+    down: Mutex<BTreeSet<String>>,
     /// Something is due before the next look: the reaper of every target wakes up.
     pub(crate) due: Notify,
 }
@@ -283,6 +285,7 @@ impl Broker {
             names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
             held: Mutex::new(Vec::new()),
             sightings: sightings::Sightings::new(),
+            down: Mutex::default(),
             due: Notify::new(),
         })
     }

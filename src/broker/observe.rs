@@ -1,11 +1,17 @@
 //! How the broker is: readiness, gauges, and whether it only observes.
 
-use std::sync::atomic::Ordering;
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use serde_json::json;
 
 use super::{Broker, BrokerError, record::Cause};
 use crate::{domain::id::CorrelationId, ports::connector::Finding};
+
+/// Due grants of a target are counted up to this.
+const COUNTED_DUE: u32 = 100_000;
 
 /// Fit to take requests?
 #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
@@ -26,6 +32,8 @@ impl Broker {
             fix: (!ok).then(|| fix.to_owned()),
         };
         let database = self.store.ping().await;
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = down.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let checks = vec![
             finding(
                 "database",
@@ -46,14 +54,38 @@ impl Broker {
                 if self.closing.is_cancelled() { "shutting down" } else { "running" }.to_owned(),
                 "ask another broker",
             ),
+            finding(
+                "workers",
+                down.is_empty(),
+                if down.is_empty() { "running".to_owned() } else { format!("panicked: {down}") },
+                "see the log; they begin anew by themselves",
+            ),
         ];
         Readiness { ready: checks.iter().all(|c| c.ok), checks }
     }
 
+    /// A loop of the workers panicked, or has begun anew.
+    pub fn worker_is_down(&self, name: &str, is_down: bool) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_down {
+            down.insert(name.to_owned());
+        } else {
+            down.remove(name);
+        }
+    }
+
     /// Set the gauges that are read from the ledger.
     pub async fn measure(&self) -> Result<(), BrokerError> {
-        let (quarantined, oldest) = self.store.revocation_health().await?;
         let now = self.now();
+        let (quarantined, mut oldest) = self.store.revocation_health().await?;
+        // Also what nobody has taken up yet: the reaper may be what is late.
+        let mut targets: BTreeSet<String> = self.target_ids().iter().map(ToString::to_string).collect();
+        targets.extend(self.store.targets_in_use().await?);
+        for target in targets {
+            let due = self.store.backlog(&target, now, COUNTED_DUE).await?;
+            oldest = oldest.into_iter().chain(due.since).min();
+            metrics::gauge!("tidegate_due_grants", "target" => target).set(due.rows as f64);
+        }
         metrics::gauge!("tidegate_grants_quarantined").set(quarantined as f64);
         metrics::gauge!("tidegate_oldest_overdue_seconds").set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
         metrics::gauge!("tidegate_outbox_depth").set(self.store.outbox_depth().await? as f64);

@@ -86,7 +86,8 @@ const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL
                             PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; \
                             PRAGMA wal_autocheckpoint = 4000";
 const POSTGRES_SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
-                              SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
+                              SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
+                              SET synchronous_commit = on";
 
 pub(super) async fn connect(options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
     let mut connection = options.connect().await?;
