@@ -64,7 +64,7 @@ pub use context::Ctx;
 pub use error::BrokerError;
 pub use lifecycle::{AcceptedView, Heard, Hearing};
 pub use oauth::IssuedToken;
-pub use observe::Readiness;
+pub use observe::{Late, Readiness};
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use session::{Arrival, NewSession, Visit};

@@ -1,8 +1,9 @@
 //! How the broker is: readiness, gauges, and whether it only observes.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -20,6 +21,17 @@ pub struct Readiness {
     pub ready: bool,
     /// What was looked at.
     pub checks: Vec<Finding>,
+}
+
+/// How far the ledger is behind the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// Grants whose end could not be verified, again and again.
+    pub quarantined: u64,
+    /// For so long the oldest row has been due.
+    pub oldest: Duration,
+    /// Rows that are due and that nobody has taken up, by target, counted up to a bound.
+    pub due: BTreeMap<String, u64>,
 }
 
 impl Broker {
@@ -74,20 +86,29 @@ impl Broker {
         }
     }
 
-    /// Set the gauges that are read from the ledger.
-    pub async fn measure(&self) -> Result<(), BrokerError> {
+    /// How far the ledger is behind the clock: also what nobody has taken up yet, for the reaper may be what is late.
+    pub async fn late(&self) -> Result<Late, BrokerError> {
         let now = self.now();
         let (quarantined, mut oldest) = self.store.revocation_health().await?;
-        // Also what nobody has taken up yet: the reaper may be what is late.
-        let mut targets: BTreeSet<String> = self.target_ids().iter().map(ToString::to_string).collect();
-        targets.extend(self.store.targets_in_use().await?);
-        for target in targets {
-            let due = self.store.backlog(&target, now, COUNTED_DUE).await?;
-            oldest = oldest.into_iter().chain(due.since).min();
-            metrics::gauge!("tidegate_due_grants", "target" => target).set(due.rows as f64);
+        let mut due: BTreeMap<String, u64> = self.target_ids().iter().map(|id| (id.to_string(), 0)).collect();
+        due.extend(self.store.targets_in_use().await?.into_iter().map(|id| (id, 0)));
+        for (target, rows) in &mut due {
+            let backlog = self.store.backlog(target, now, COUNTED_DUE).await?;
+            oldest = oldest.into_iter().chain(backlog.since).min();
+            *rows = backlog.rows;
         }
-        metrics::gauge!("tidegate_grants_quarantined").set(quarantined as f64);
-        metrics::gauge!("tidegate_oldest_overdue_seconds").set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
+        Ok(Late { quarantined, oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)), due })
+    }
+
+    /// Set the gauges that are read from the ledger.
+    pub async fn measure(&self) -> Result<(), BrokerError> {
+        let late = self.late().await?;
+        for (target, due) in &late.due {
+            metrics::gauge!("tidegate_due_grants", "target" => target.clone()).set(*due as f64);
+        }
+        metrics::gauge!("tidegate_grants_quarantined").set(late.quarantined as f64);
+        metrics::gauge!("tidegate_oldest_overdue_seconds").set(late.oldest.as_secs_f64());
+        metrics::gauge!("tidegate_writer_queue").set(self.store.waiting_changes() as f64);
         metrics::gauge!("tidegate_outbox_depth").set(self.store.outbox_depth().await? as f64);
         let sealed = self.store.last_checkpoint().await?.map_or(0, |c| c.size);
         let unsealed = self.store.audit_size().await?.saturating_sub(sealed);

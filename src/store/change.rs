@@ -277,9 +277,19 @@ rows_sql!(
     COUNTED,
     3,
     "WITH v (id, number, at) AS (VALUES ",
-    ") UPDATE grants SET claims = v.number FROM v WHERE grants.id = v.id AND grants.claims = v.number - 1 \
-     AND grants.state = 'active' AND grants.not_after > v.at AND grants.end_reason IS NULL \
-     AND (grants.max_claims IS NULL OR grants.claims < grants.max_claims) RETURNING grants.id AS id"
+    concat!(
+        ") UPDATE grants SET claims = v.number FROM v WHERE grants.id = v.id AND grants.claims = v.number - 1 \
+         AND grants.state = 'active' AND grants.not_after > v.at AND grants.end_reason IS NULL \
+         AND (grants.max_claims IS NULL OR grants.claims < grants.max_claims) \
+         AND NOT EXISTS (SELECT 1 FROM locks WHERE ",
+        lock_falls_on!(
+            "grants.holder_id",
+            "(SELECT requester_id FROM requests WHERE requests.id = grants.request_id)",
+            "grants.target",
+            "grants.entitlement"
+        ),
+        ") RETURNING grants.id AS id"
+    )
 );
 rows_sql!(
     CLAIMS,

@@ -61,7 +61,7 @@ pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) readers: AnyPool,
     pub(super) reads: Reads,
-    writers: Vec<Writer>,
+    pub(super) writers: Vec<Writer>,
     next_writer: AtomicUsize,
     background: Arc<Semaphore>,
     pub(super) committed: watch::Sender<u64>,

@@ -15,6 +15,11 @@ pub struct Backlog {
 }
 
 impl Store {
+    /// Changes that wait for the database or are being written, over all writers.
+    pub fn waiting_changes(&self) -> usize {
+        self.inner.writers.iter().map(super::writer::Writer::waiting).sum()
+    }
+
     /// What is due at a target and leased by nobody, counted up to `most`.
     pub async fn backlog(&self, target: &str, now: Timestamp, most: u32) -> Result<Backlog, StoreError> {
         let row = query(

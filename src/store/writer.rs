@@ -71,6 +71,8 @@ struct Shared {
     queue: Quick<Queue>,
     /// Bounds the queue of changes.
     room: Arc<Semaphore>,
+    /// So many fit in.
+    places: usize,
     handed_in: Notify,
     committed: watch::Sender<u64>,
     stats: Arc<WriteStats>,
@@ -97,12 +99,18 @@ impl Writer {
             state: Arc::new(Mutex::new(state)),
             queue: Quick::default(),
             room: Arc::new(Semaphore::new(queue)),
+            places: queue,
             handed_in: Notify::new(),
             committed,
             stats,
         });
         let committer = tokio::spawn(Arc::clone(&shared).commit_for_ever());
         Self { shared, committer }
+    }
+
+    /// Changes that wait or are being written.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.places.saturating_sub(self.shared.room.available_permits())
     }
 
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
