@@ -1,8 +1,9 @@
 //! Crash points for the crash matrix. Without the `failpoints` feature this module does nothing at all.
 
 /// If `TIDEGATE_FAILPOINT` names this point, kill this very process with SIGKILL, as `kill -9` would. `name@3` means
-/// the third time that the point is reached.
+/// the third time that the point is reached, `panic:name` that it panics there instead.
 #[cfg(feature = "failpoints")]
+#[allow(clippy::panic, reason = "a panic is what the test wants")]
 pub fn hit(point: &str) {
     use std::sync::{
         LazyLock,
@@ -20,7 +21,11 @@ pub fn hit(point: &str) {
         Some((name, AtomicU64::new(nth)))
     });
     let Some((name, left)) = &*ARMED else { return };
+    let (name, panics) = name.strip_prefix("panic:").map_or((name.as_str(), false), |name| (name, true));
     if name == point && left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if panics {
+            panic!("at {point}, as the test wants");
+        }
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::thread::park();
     }

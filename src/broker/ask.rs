@@ -21,7 +21,7 @@ use crate::{
         time::{Timestamp, Ttl},
     },
     policy::PolicySet,
-    store::{Change, DecidedOn, IdempotencyKey, StoreError, Tx},
+    store::{Change, DecidedOn, IdempotencyKey, NewGrant, StoreError, Tx},
 };
 
 /// Entitlements in one request.
@@ -107,10 +107,7 @@ impl Broker {
         }
         let request = self.request_of(ctx, &ask, &draft)?;
         if request.state == RequestState::Pending {
-            let pending = self.store.pending_of(ctx.actor_id()).await?;
-            if pending >= self.settings.max_pending {
-                return Err(BrokerError::TooMany(format!("you have {pending} requests pending; take some back first")));
-            }
+            self.not_too_many_pending(ctx).await?;
             self.somebody_can_approve(ctx, &draft, &request).await?;
         }
         let grants = self.grants_of_draft(&draft, &request).await?;
@@ -152,12 +149,7 @@ impl Broker {
             return Err(BrokerError::invalid("duration", format!("reaches beyond the end of the contract, {end}")));
         }
         let live_grants = self.live_grants_of(subject.identity.id).await?;
-        if self.settings.max_live_grants.is_some_and(|most| live_grants >= most) {
-            return Err(BrokerError::TooMany(format!(
-                "{} holds {live_grants} grants already; release some first",
-                subject.identity.name
-            )));
-        }
+        self.not_too_many(live_grants, entitlements.len(), &subject)?;
         let inputs = Inputs {
             ttl,
             now: ctx.now,
@@ -168,14 +160,34 @@ impl Broker {
             on_behalf: subject.identity.id != ctx.actor_id(),
             live_grants,
         };
-        let decisions = entitlements.iter().map(|e| policy.decide(&subject, e, &inputs)).collect();
+        let decisions = parts(&entitlements, &inputs).map(|(e, inputs)| policy.decide(&subject, e, &inputs)).collect();
         Ok(Draft { subject, entitlements, inputs, decisions, policy, reason, start_at })
+    }
+
+    /// So many grants more must not be more than one may hold.
+    pub(super) fn not_too_many(&self, live: u32, more: usize, holder: &Subject) -> Result<(), BrokerError> {
+        let after = live.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        match self.settings.max_live_grants {
+            Some(most) if after > most => Err(BrokerError::TooMany(format!(
+                "{} holds {live} grants already, and may hold {most}; release some first",
+                holder.identity.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Grants that an identity holds, counted as far as the bound and policy care: never a scan of a long history.
     pub(super) async fn live_grants_of(&self, holder: IdentityId) -> Result<u32, BrokerError> {
         let most = self.settings.max_live_grants.unwrap_or(0).max(COUNTED);
         Ok(self.store.live_grants_of(holder, most).await?)
+    }
+
+    async fn not_too_many_pending(&self, ctx: &Ctx) -> Result<(), BrokerError> {
+        let pending = self.store.pending_of(ctx.actor_id()).await?;
+        if pending >= self.settings.max_pending {
+            return Err(BrokerError::TooMany(format!("you have {pending} requests pending; take some back first")));
+        }
+        Ok(())
     }
 
     fn start_of(&self, ctx: &Ctx, start_at: Option<Timestamp>) -> Result<Option<Timestamp>, BrokerError> {
@@ -370,6 +382,10 @@ impl Broker {
                 return Ok(Some(before));
             }
             self.not_locked_out(request).await?;
+            if request.state == RequestState::Pending {
+                self.not_too_many_pending(ctx).await?;
+            }
+            self.not_too_many(self.live_grants_of(request.subject).await?, grants.len(), subject)?;
             // What was in the way is gone again: once more.
         }
         Err(StoreError::Conflict.into())
@@ -391,10 +407,19 @@ impl Broker {
             request: request.id,
             at: ctx.now,
         });
-        let decided_on =
-            DecidedOn { identity: subject.identity.id, version: subject.identity.version, recheck: cause.recheck() };
-        let mut change =
-            Change { key, request: Some(request.clone()), decided_on: Some(decided_on), ..Change::default() };
+        let parties = std::iter::once(subject).chain((request.requester != request.subject).then_some(&ctx.actor));
+        let decided_on = parties.map(|party| DecidedOn {
+            identity: party.identity.id,
+            version: party.identity.version,
+            recheck: cause.recheck(),
+        });
+        let mut change = Change {
+            key,
+            request: Some(request.clone()),
+            most_pending: Some(self.settings.max_pending),
+            decided_on: decided_on.collect(),
+            ..Change::default()
+        };
         let details = json!({
             "entitlements": request.entitlements, "duration": request.ttl, "reason": request.reason,
             "ticket": request.ticket, "emergency": request.emergency, "start_at": request.start_at,
@@ -406,7 +431,7 @@ impl Broker {
             self.note_request(&mut change, &cause, "request.approved", request, json!({"by": "policy"}))?;
         }
         for grant in grants {
-            change.grants.push((grant.clone(), request.requester));
+            change.grants.push(self.new_grant(request, grant));
             self.note_new_grant(&mut change, &cause, grant)?;
         }
         Ok(change)
@@ -419,18 +444,25 @@ impl Broker {
         cause: &Cause,
         request: &Request,
         grants: &[Grant],
+        subject: &Subject,
     ) -> Result<(), BrokerError> {
-        for grant in grants {
-            if !tx.insert_grant(grant, request.requester).await? {
-                self.refuse_locked(tx, request).await?;
-                if !tx.is_active(request.subject).await? {
-                    return Err(BrokerError::State("whoever was to hold it is deactivated".to_owned()));
-                }
-                return Err(StoreError::Conflict.into());
+        let new: Vec<NewGrant> = grants.iter().map(|grant| self.new_grant(request, grant)).collect();
+        if !tx.insert_grants(&new).await? {
+            self.refuse_locked(tx, request).await?;
+            if !tx.is_active(request.subject).await? {
+                return Err(BrokerError::State("whoever was to hold it is deactivated".to_owned()));
             }
+            self.not_too_many(self.live_grants_of(request.subject).await?, grants.len(), subject)?;
+            return Err(StoreError::Conflict.into());
+        }
+        for grant in grants {
             self.note_new_grant(tx, cause, grant)?;
         }
         Ok(())
+    }
+
+    fn new_grant(&self, request: &Request, grant: &Grant) -> NewGrant {
+        NewGrant { grant: grant.clone(), requester: request.requester, most: self.settings.max_live_grants }
     }
 
     fn note_new_grant(&self, into: &mut impl AsMut<Change>, cause: &Cause, grant: &Grant) -> Result<(), BrokerError> {
@@ -481,6 +513,14 @@ impl Broker {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Each part of a bundle, with what policy is to know of it: the parts before it count as held.
+pub(super) fn parts<'p, T>(all: &'p [T], inputs: &Inputs) -> impl Iterator<Item = (&'p T, Inputs)> {
+    (0_u32..).zip(all).map(|(before, part)| {
+        let live_grants = inputs.live_grants.saturating_add(before);
+        (part, Inputs { live_grants, ..inputs.clone() })
+    })
 }
 
 /// The names of all groups in the needs, sorted.

@@ -174,7 +174,8 @@ impl Broker {
         let Some(request) = event.request else { return Ok(false) };
         match self.visible_request(ctx, request).await {
             Ok(_) => Ok(true),
-            Err(BrokerError::NotFound(_)) => Ok(false),
+            // What does not decode harms only itself: it is not shown, and the stream goes on.
+            Err(BrokerError::NotFound(_) | BrokerError::Store(StoreError::Corrupt { .. })) => Ok(false),
             Err(other) => Err(other),
         }
     }

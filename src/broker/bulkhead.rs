@@ -127,6 +127,17 @@ impl Bulkhead {
         purpose: Purpose,
         call: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
+        self.call_before(None, purpose, call).await
+    }
+
+    /// The same, under a lease: a call that could last beyond its end is not begun, for somebody else may have verified
+    /// meanwhile that nothing is there.
+    pub(crate) async fn call_before<T>(
+        &self,
+        lease_end: Option<Timestamp>,
+        purpose: Purpose,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let closed = |_| Fault::Unavailable("the broker is shutting down".to_owned());
         let _issue = if purpose == Purpose::Issue {
             if let Some(why) = self.held_back() {
@@ -134,7 +145,12 @@ impl Bulkhead {
             }
             let busy = |_| Fault::Unavailable("too many calls are waiting for this target".to_owned());
             let _place = self.waiting.try_acquire().map_err(busy)?;
-            Some(self.issue.acquire().await.map_err(closed)?)
+            // Nobody waits for longer than a call may last: whoever asked would have gone.
+            let turn = tokio::time::timeout(self.timeout, self.issue.acquire()).await;
+            Some(
+                turn.map_err(|_| Fault::Unavailable("too many calls are made to this target".to_owned()))?
+                    .map_err(closed)?,
+            )
         } else {
             None
         };
@@ -142,6 +158,9 @@ impl Bulkhead {
         // Asked again: it may have tripped while this call waited.
         if let Some(why) = self.held_back_for(purpose) {
             return Err(Fault::Unavailable(why));
+        }
+        if lease_end.is_some_and(|end| self.clock.now().plus_std(self.timeout) > end) {
+            return Err(Fault::Unavailable("its turn came too late: the lease could end before the call".to_owned()));
         }
         let result = match tokio::time::timeout(self.timeout, AssertUnwindSafe(call).catch_unwind()).await {
             Ok(Ok(result)) => result,
@@ -184,6 +203,26 @@ mod tests {
             _ = all => panic!("issuing cannot finish first"),
             done = revoke => assert_eq!(done, Ok(7)),
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_could_outlast_its_lease_is_not_begun() {
+        let (clock, b) = bulkhead(4);
+        let lease = Some(clock.now().plus_std(Duration::from_secs(3)));
+        assert_eq!(b.call_before(lease, Purpose::Issue, async { Ok(1) }).await, Ok(1));
+        clock.advance(Duration::from_millis(2_001));
+        let late = b.call_before::<()>(lease, Purpose::Issue, async { panic!("begun") }).await;
+        assert!(matches!(late, Err(Fault::Unavailable(why)) if why.contains("too late")));
+        assert!(b.held_back().is_none(), "the target has done nothing wrong");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_turn_has_an_end() {
+        let (_, b) = bulkhead(2);
+        let _taken = b.issue.acquire().await.unwrap();
+        let waiting = b.call::<()>(Purpose::Issue, async { panic!("begun") });
+        let late = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("an end");
+        assert!(matches!(late, Err(Fault::Unavailable(why)) if why.contains("too many")));
     }
 
     #[tokio::test]

@@ -21,6 +21,10 @@ impl Broker {
         if request.requester != ctx.actor_id() && request.subject != ctx.actor_id() && !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only its requester or an administrator can take a request back"));
         }
+        // Whoever is locked may still give up what they asked for, and nothing of others.
+        if request.requester != ctx.actor_id() && request.subject != ctx.actor_id() {
+            self.not_locked(ctx).await?;
+        }
         still_pending(&request, ctx)?;
         let details = json!({"comment": comment});
         let done = self.close_request(&Cause::from(ctx), &request, RequestState::Cancelled, details).await?;

@@ -72,7 +72,11 @@ impl Broker {
         match self.store.grant(id).await {
             Ok(Some(grant)) => match claimable(&grant, self.now()) {
                 Err(why) => why,
-                Ok(()) => BrokerError::State("another claim came first; claim again".to_owned()),
+                Ok(()) => match self.store.lock_on(grant.holder, &grant.target, &grant.entitlement).await {
+                    Ok(Some(lock)) => BrokerError::Locked { kind: lock.kind.as_str(), reason: lock.reason },
+                    Ok(None) => BrokerError::State("another claim came first; claim again".to_owned()),
+                    Err(error) => error.into(),
+                },
             },
             Ok(None) => BrokerError::NotFound("grant"),
             Err(error) => error.into(),

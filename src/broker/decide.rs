@@ -4,7 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
 
-use super::{Broker, BrokerError, Ctx, ask::clean_text, input::Decide, record::Cause, view::RequestView};
+use super::{
+    Broker, BrokerError, Ctx,
+    ask::{clean_text, parts},
+    input::Decide,
+    record::Cause,
+    view::RequestView,
+};
 use crate::{
     domain::{
         decision::{Inputs, Verdict},
@@ -166,7 +172,8 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let mut inputs = inputs_of(request, ctx);
         inputs.live_grants = self.live_grants_of(subject.identity.id).await?;
-        for id in &request.entitlements {
+        self.not_too_many(inputs.live_grants, request.entitlements.len(), subject)?;
+        for (id, inputs) in parts(&request.entitlements, &inputs) {
             let Some(entitlement) = policy.catalog().get(id) else {
                 return Err(BrokerError::State(format!("{id} is no longer in the catalog; deny the request")));
             };
@@ -189,9 +196,7 @@ impl Broker {
         let known = before.len();
         let mut standing = Vec::with_capacity(known + 1);
         for earlier in before {
-            if self.still_stands(&earlier, approval.at).await? {
-                standing.push(earlier);
-            }
+            standing.extend(self.still_standing(earlier, approval.at).await?);
         }
         standing.push(approval.clone());
         let mut prepared = Prepared { known, standing, grants: Vec::new() };
@@ -205,11 +210,16 @@ impl Broker {
         Ok(prepared)
     }
 
-    /// An earlier approval counts as long as its approver is active, not locked, and in a group that it counted for.
-    async fn still_stands(&self, earlier: &Approval, now: Timestamp) -> Result<bool, BrokerError> {
-        let Some(approver) = self.store.subject(earlier.approver, now).await? else { return Ok(false) };
+    /// What still counts of an earlier approval: its approver is active and not locked, and it counts for those groups
+    /// only that the approver is still in.
+    async fn still_standing(&self, earlier: Approval, now: Timestamp) -> Result<Option<Approval>, BrokerError> {
+        let Some(approver) = self.store.subject(earlier.approver, now).await? else { return Ok(None) };
         let locked = self.store.lock_on_actor(earlier.approver, None).await?.is_some();
-        Ok(approver.identity.active && !locked && !approver.groups.is_disjoint(&earlier.groups))
+        let groups: BTreeSet<String> = earlier.groups.intersection(&approver.groups).cloned().collect();
+        if !approver.identity.active || locked || groups.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Approval { groups, ..earlier }))
     }
 
     async fn record_decision(
@@ -267,9 +277,9 @@ impl Broker {
         }
         tx.decide_request(request.id, RequestState::Approved, ttl, ctx.now).await?;
         self.note_request(tx, &cause, "request.approved", request, json!({"by": "people", "duration": ttl}))?;
-        self.record_new_grants(tx, &cause, request, &prepared).await?;
         // Decided on facts of a moment ago: if they changed, they are looked at again.
         tx.recheck_if_changed(subject.identity.id, subject.identity.version, cause.recheck()).await?;
+        self.record_new_grants(tx, &cause, request, &prepared, subject).await?;
         Ok(Counted { quorum, state: RequestState::Approved, ttl, grants: prepared })
     }
 }

@@ -31,6 +31,7 @@ impl Broker {
         if !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only administrators deliver again"));
         }
+        self.not_locked(ctx).await?;
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {

@@ -10,7 +10,7 @@ use crate::{
         grant::{EndReason, Grant, GrantState},
         id::GrantId,
     },
-    store::{EndScope, StoreError, Tx},
+    store::{EndScope, StoreError, Tx, Unreadable},
 };
 
 impl Broker {
@@ -73,12 +73,25 @@ impl Broker {
         &self,
         tx: &mut Tx,
         cause: &Cause,
-        scope: EndScope<'_>,
+        scope: EndScope,
+        reason: EndReason,
+        why: &str,
+    ) -> Result<Vec<Grant>, BrokerError> {
+        let rows = tx.begin_end(scope, reason, cause.correlation, cause.now).await?;
+        self.note_ending(tx, cause, rows, reason, why)
+    }
+
+    /// An event for each grant that begins to end; answers those that decode.
+    pub(super) fn note_ending(
+        &self,
+        tx: &mut Tx,
+        cause: &Cause,
+        rows: Vec<Result<Grant, Unreadable>>,
         reason: EndReason,
         why: &str,
     ) -> Result<Vec<Grant>, BrokerError> {
         let mut grants = Vec::new();
-        for row in tx.begin_end(scope, reason, cause.correlation, cause.now).await? {
+        for row in rows {
             match row {
                 Ok(grant) => grants.push(grant),
                 Err(row) => self.note_unreadable(tx, cause, &row)?,

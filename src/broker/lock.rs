@@ -14,10 +14,13 @@ use super::{
 use crate::{
     domain::{
         grant::EndReason,
-        id::{IdentityId, LockId},
+        id::{CorrelationId, IdentityId, LockId},
     },
-    store::{EndScope, Lock, LockKind, StoreError, Tx},
+    store::{Lock, LockKind, StoreError, WideScope},
 };
+
+/// Grants that a kill switch ends with one commit.
+const PART: u32 = 500;
 
 impl Broker {
     /// Let a kill switch fall on an identity, target or entitlement.
@@ -36,53 +39,86 @@ impl Broker {
             created_at: ctx.now,
         };
         let cause = Cause::from(ctx);
-        // One transaction: from its commit on nothing new begins, and everything live is on its way out.
-        let ending = loop {
+        // The lock alone, and at once: from its commit on nothing new begins. What is live is ended after it, in parts;
+        // if this broker dies in between, any other goes on.
+        loop {
             let mut tx = self.store.begin().await?;
             let written = async {
                 if tx.active_lock(lock.kind, &lock.value).await?.is_some() {
                     return Err(BrokerError::State("it is locked already".to_owned()));
                 }
                 tx.insert_lock(&lock).await?;
-                let ending = self.end_locked(&mut tx, &cause, &lock).await?;
                 let details = json!({
                     "lock": lock.id, "kind": lock.kind, "value": lock.value, "reason": lock.reason,
-                    "ending": ending,
                 });
                 let event = self.event(&cause, "lock.created", details)?;
-                self.note(&mut tx, event)?;
-                Ok(ending)
+                self.note(&mut tx, event)
             }
             .await;
             if let Some(result) = tx.end(written).await {
-                break result?;
+                result?;
+                break;
             }
-        };
+        }
         crate::failpoint::hit("lock.recorded");
-        // What another connection was recording in that very moment could not be seen; it has been recorded by now, or
-        // sees the lock when it is opened.
-        let late = loop {
-            let mut tx = self.store.begin().await?;
-            let written = self.end_locked(&mut tx, &cause, &lock).await;
-            if let Some(result) = tx.end(written).await {
-                break result?;
-            }
-        };
-        let ending = ending + late;
+        let ending = self.end_locked(&cause, &lock).await?;
         tracing::warn!(lock = %lock.id, kind = lock.kind.as_str(), ending, "a lock was set");
-        self.due.notify_waiters();
         let mut view = self.render_lock(&lock).await;
         view.ending = Some(ending as u64);
         Ok(view)
     }
 
-    async fn end_locked(&self, tx: &mut Tx, cause: &Cause, lock: &Lock) -> Result<usize, BrokerError> {
-        let scope = match (lock.kind, lock.value.parse::<IdentityId>()) {
-            (LockKind::Identity, Ok(id)) => EndScope::Holder(id),
-            (LockKind::Entitlement, _) => EndScope::Entitlement(&lock.value),
-            _ => EndScope::Target(&lock.value),
-        };
-        Ok(self.begin_end(tx, cause, scope, EndReason::Locked, &lock.reason).await?.len())
+    /// What is live under a kill switch is ended, whoever let it fall: what a broker that died did not come to, and
+    /// what another connection was recording in the very moment when it fell. How many grants that were.
+    pub async fn enforce_locks(&self) -> Result<usize, BrokerError> {
+        if self.is_observing() {
+            return Ok(0);
+        }
+        let mut ending = 0;
+        for lock in self.store.locks().await? {
+            let now = self.now();
+            let worker = Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now);
+            ending += self.end_locked(&Cause { actor: Some(lock.actor), ..worker }, &lock).await?;
+        }
+        Ok(ending)
+    }
+
+    async fn end_locked(&self, cause: &Cause, lock: &Lock) -> Result<usize, BrokerError> {
+        match (lock.kind, lock.value.parse::<IdentityId>()) {
+            (LockKind::Identity, Ok(id)) => self.end_in_parts(cause, WideScope::Holder(id), lock).await,
+            (LockKind::Target, _) => self.end_in_parts(cause, WideScope::Target(&lock.value), lock).await,
+            (LockKind::Entitlement, _) => {
+                let mut ending = 0;
+                // One that moved to another target may be live on both.
+                for target in self.store.targets_in_use().await? {
+                    let scope = WideScope::Entitlement { target: &target, name: &lock.value };
+                    ending += self.end_in_parts(cause, scope, lock).await?;
+                }
+                Ok(ending)
+            }
+            (LockKind::Identity, Err(_)) => Ok(0),
+        }
+    }
+
+    async fn end_in_parts(&self, cause: &Cause, scope: WideScope<'_>, lock: &Lock) -> Result<usize, BrokerError> {
+        let (mut ending, mut part) = (0, None);
+        while let Some(next) = self.store.part_to_end(scope, part, PART).await? {
+            ending += loop {
+                let mut tx = self.store.begin().await?;
+                let written = async {
+                    let rows = tx.begin_end_of(scope, &next, EndReason::Locked, cause.correlation, cause.now).await?;
+                    self.note_ending(&mut tx, cause, rows, EndReason::Locked, &lock.reason)
+                }
+                .await;
+                if let Some(result) = tx.end(written).await {
+                    break result?.len();
+                }
+            };
+            crate::failpoint::hit("lock.part_recorded");
+            self.due.notify_waiters();
+            part = Some(next);
+        }
+        Ok(ending)
     }
 
     async fn lockable(&self, ctx: &Ctx, new: &NewLock) -> Result<String, BrokerError> {

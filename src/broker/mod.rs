@@ -45,7 +45,7 @@ pub mod view;
 mod workload;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     num::NonZeroUsize,
     sync::{
@@ -64,7 +64,7 @@ pub use context::Ctx;
 pub use error::BrokerError;
 pub use lifecycle::{AcceptedView, Heard, Hearing};
 pub use oauth::IssuedToken;
-pub use observe::Readiness;
+pub use observe::{Late, Readiness};
 pub use reap::Outcome;
 pub use seal::CheckpointSigner;
 pub use session::{Arrival, NewSession, Visit};
@@ -235,6 +235,8 @@ pub struct Broker {
     sightings: sightings::Sightings,
     /// When each source was last written down as heard of.
     heard: Mutex<BTreeMap<SourceId, Timestamp>>,
+    /// Loops of the workers that panicked and have not begun anew.
+    down: Mutex<BTreeSet<String>>,
     /// Something is due before the next look: the reaper of every target wakes up.
     pub(crate) due: Notify,
 }
@@ -283,6 +285,7 @@ impl Broker {
             names: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(9_999))),
             held: Mutex::new(Vec::new()),
             sightings: sightings::Sightings::new(),
+            down: Mutex::default(),
             due: Notify::new(),
         })
     }

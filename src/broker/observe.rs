@@ -1,11 +1,18 @@
 //! How the broker is: readiness, gauges, and whether it only observes.
 
-use std::sync::atomic::Ordering;
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use serde_json::json;
 
 use super::{Broker, BrokerError, record::Cause};
 use crate::{domain::id::CorrelationId, ports::connector::Finding};
+
+/// Due grants of a target are counted up to this.
+const COUNTED_DUE: u32 = 100_000;
 
 /// Fit to take requests?
 #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
@@ -14,6 +21,17 @@ pub struct Readiness {
     pub ready: bool,
     /// What was looked at.
     pub checks: Vec<Finding>,
+}
+
+/// How far the ledger is behind the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// Grants whose end could not be verified, again and again.
+    pub quarantined: u64,
+    /// For so long the oldest row has been due.
+    pub oldest: Duration,
+    /// Rows that are due and that nobody has taken up, by target, counted up to a bound.
+    pub due: BTreeMap<String, u64>,
 }
 
 impl Broker {
@@ -26,6 +44,8 @@ impl Broker {
             fix: (!ok).then(|| fix.to_owned()),
         };
         let database = self.store.ping().await;
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = down.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let checks = vec![
             finding(
                 "database",
@@ -46,16 +66,49 @@ impl Broker {
                 if self.closing.is_cancelled() { "shutting down" } else { "running" }.to_owned(),
                 "ask another broker",
             ),
+            finding(
+                "workers",
+                down.is_empty(),
+                if down.is_empty() { "running".to_owned() } else { format!("panicked: {down}") },
+                "see the log; they begin anew by themselves",
+            ),
         ];
         Readiness { ready: checks.iter().all(|c| c.ok), checks }
     }
 
+    /// A loop of the workers panicked, or has begun anew.
+    pub fn worker_is_down(&self, name: &str, is_down: bool) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_down {
+            down.insert(name.to_owned());
+        } else {
+            down.remove(name);
+        }
+    }
+
+    /// How far the ledger is behind the clock: also what nobody has taken up yet, for the reaper may be what is late.
+    pub async fn late(&self) -> Result<Late, BrokerError> {
+        let now = self.now();
+        let (quarantined, mut oldest) = self.store.revocation_health().await?;
+        let mut due: BTreeMap<String, u64> = self.target_ids().iter().map(|id| (id.to_string(), 0)).collect();
+        due.extend(self.store.targets_in_use().await?.into_iter().map(|id| (id, 0)));
+        for (target, rows) in &mut due {
+            let backlog = self.store.backlog(target, now, COUNTED_DUE).await?;
+            oldest = oldest.into_iter().chain(backlog.since).min();
+            *rows = backlog.rows;
+        }
+        Ok(Late { quarantined, oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)), due })
+    }
+
     /// Set the gauges that are read from the ledger.
     pub async fn measure(&self) -> Result<(), BrokerError> {
-        let (quarantined, oldest) = self.store.revocation_health().await?;
-        let now = self.now();
-        metrics::gauge!("tidegate_grants_quarantined").set(quarantined as f64);
-        metrics::gauge!("tidegate_oldest_overdue_seconds").set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
+        let late = self.late().await?;
+        for (target, due) in &late.due {
+            metrics::gauge!("tidegate_due_grants", "target" => target.clone()).set(*due as f64);
+        }
+        metrics::gauge!("tidegate_grants_quarantined").set(late.quarantined as f64);
+        metrics::gauge!("tidegate_oldest_overdue_seconds").set(late.oldest.as_secs_f64());
+        metrics::gauge!("tidegate_writer_queue").set(self.store.waiting_changes() as f64);
         metrics::gauge!("tidegate_outbox_depth").set(self.store.outbox_depth().await? as f64);
         let sealed = self.store.last_checkpoint().await?.map_or(0, |c| c.size);
         let unsealed = self.store.audit_size().await?.saturating_sub(sealed);

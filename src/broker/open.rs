@@ -121,11 +121,12 @@ impl Broker {
         let holder = self.name_of(grant.holder).await;
         let intent =
             Self::intent_of(grant, &holder).ok_or_else(|| Fault::Refused("the grant has no intent".to_owned()))?;
-        let first = target.bulkhead.call(Purpose::Issue, target.connector.activate(&intent)).await;
-        match first {
+        // Nothing is opened for which the lease could run out meanwhile: by then it may be verified absent.
+        let open = || target.bulkhead.call_before(grant.due_at, Purpose::Issue, target.connector.activate(&intent));
+        match open().await {
             Err(fault) if fault.is_transient() && target.bulkhead.held_back().is_none() => {
                 tokio::time::sleep(SECOND_TRY).await;
-                target.bulkhead.call(Purpose::Issue, target.connector.activate(&intent)).await
+                open().await
             }
             other => other,
         }

@@ -11,20 +11,35 @@ use serde_json::json;
 use super::{Broker, BrokerError, Ctx, bulkhead::Purpose, lock::only_admins, record::Cause, view::SweepView};
 use crate::{
     domain::{
-        grant::{Grant, GrantState, Recipe},
+        grant::{Grant, Recipe},
         id::{CorrelationId, GrantId},
+        time::Timestamp,
     },
     ports::connector::{Found, Presence},
+    store::LivePlace,
 };
 
 /// A native expiry this little beyond the grant's end is rounding.
 const ROUNDING: Duration = Duration::from_secs(60);
+/// Objects that are looked up together.
+const BATCH: usize = 256;
+/// Active grants read together.
+const PAGE: u32 = 256;
+
+/// What the ledger knows of the grant that an object leads to.
+enum Known {
+    /// Not final, or only just; maybe at another target.
+    Grant(Box<Grant>),
+    /// It does not decode, and is not ending.
+    Unreadable,
+}
 
 impl Broker {
     /// Sweep one target by hand: administrators only.
     pub async fn sweep_target(self: &Arc<Self>, ctx: &Ctx, id: &str) -> Result<SweepView, BrokerError> {
         only_admins(ctx)?;
         self.may_change()?;
+        self.not_locked(ctx).await?;
         self.sweep(&Cause::from(ctx), id).await
     }
 
@@ -38,10 +53,10 @@ impl Broker {
 
     async fn sweep(self: &Arc<Self>, cause: &Cause, id: &str) -> Result<SweepView, BrokerError> {
         let target = self.target_of(id).ok_or(BrokerError::NotFound("target"))?;
-        // The ledger is read before and after the target: what was made or ended in between is not drift.
-        let (before, _) = self.live_at(id).await?;
+        // What was ended or made while the target was read is not drift: the ledger is asked afterwards, and answers
+        // also what became final since then.
+        let begun = self.now();
         let found = target.bulkhead.call(Purpose::Revoke, target.connector.sweep()).await?;
-        let (after, unreadable) = self.live_at(id).await?;
         let mut view = SweepView {
             target: id.to_owned(),
             found: found.len() as u64,
@@ -50,53 +65,65 @@ impl Broker {
             missing: Vec::new(),
             wider: Vec::new(),
         };
-        let seen: BTreeSet<GrantId> = found.iter().map(|f| f.grant).collect();
-        for object in &found {
-            match after.get(&object.grant).or_else(|| before.get(&object.grant)) {
-                // Nobody knows how long it may last: left alone until its end begins.
-                None if unreadable.contains(&object.grant) => {}
-                None => self.end_orphan(cause, id, object, &mut view).await?,
-                Some(grant) => {
-                    let end = grant.not_after.map(|end| end.plus_std(ROUNDING));
-                    if object.native_expiry.zip(end).is_some_and(|(native, end)| native > end) {
-                        view.wider.push(object.object.clone());
-                        let details = json!({"object": object.object, "lasts_until": object.native_expiry, "granted_until": grant.not_after});
-                        self.drift(cause, grant, "wider", details).await?;
+        for objects in found.chunks(BATCH) {
+            let known = self.known_among(objects, begun).await?;
+            for object in objects {
+                match known.get(&object.grant) {
+                    Some(Known::Grant(grant)) if *grant.target == *id => {
+                        self.look_wider(cause, grant, object, &mut view).await?;
                     }
+                    // Nobody knows how long it may last: left alone until its end begins.
+                    Some(Known::Unreadable) => {}
+                    _ => self.end_orphan(cause, id, object, &mut view).await?,
                 }
             }
         }
         if target.description.read_back && target.connector.leaves_objects() {
-            self.find_missing(cause, &before, &after, &seen, &mut view).await?;
+            let seen: BTreeSet<GrantId> = found.into_iter().map(|object| object.grant).collect();
+            self.find_missing(cause, id, begun, &seen, &mut view).await?;
         }
         metrics::counter!("tidegate_sweeps_total", "target" => id.to_owned()).increment(1);
         Ok(view)
     }
 
-    /// Grants that are not final, and ids of those that do not decode and are not ending: what ends and does not
-    /// decode has no recipe, so what the sweep finds of it is ended as an orphan.
-    async fn live_at(&self, target: &str) -> Result<(BTreeMap<GrantId, Grant>, BTreeSet<GrantId>), BrokerError> {
-        let (mut live, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
-        let mut after = String::new();
-        loop {
-            let page = self.store.live_at_target(target, &after, 1000).await?;
-            if page.is_empty() {
-                return Ok((live, unreadable));
-            }
-            for row in page {
-                match row {
-                    Ok(grant) => {
-                        after = grant.id.to_string();
-                        live.insert(grant.id, grant);
-                    }
-                    Err(row) => {
-                        tracing::error!(error = %row.error, "a live grant does not decode");
-                        unreadable.extend(row.id.parse::<GrantId>().ok().filter(|_| !row.ending));
-                        after = row.id;
+    /// What the ledger knows of the grants that objects lead to. What ends and does not decode has no recipe, so what
+    /// the sweep finds of it is ended as an orphan.
+    async fn known_among(&self, objects: &[Found], since: Timestamp) -> Result<BTreeMap<GrantId, Known>, BrokerError> {
+        let ids: BTreeSet<GrantId> = objects.iter().map(|object| object.grant).collect();
+        let ids: Vec<GrantId> = ids.into_iter().collect();
+        let mut known = BTreeMap::new();
+        for row in self.store.live_among(&ids, since).await? {
+            match row {
+                Ok(grant) => {
+                    known.insert(grant.id, Known::Grant(Box::new(grant)));
+                }
+                Err(row) => {
+                    tracing::error!(error = %row.error, "a live grant does not decode");
+                    if let Some(id) = row.id.parse().ok().filter(|_| !row.ending) {
+                        known.insert(id, Known::Unreadable);
                     }
                 }
             }
         }
+        Ok(known)
+    }
+
+    /// Does an object last longer than its grant?
+    async fn look_wider(
+        &self,
+        cause: &Cause,
+        grant: &Grant,
+        object: &Found,
+        view: &mut SweepView,
+    ) -> Result<(), BrokerError> {
+        let end = grant.not_after.map(|end| end.plus_std(ROUNDING));
+        if object.native_expiry.zip(end).is_some_and(|(native, end)| native > end) {
+            view.wider.push(object.object.clone());
+            let details =
+                json!({"object": object.object, "lasts_until": object.native_expiry, "granted_until": grant.not_after});
+            self.drift(cause, grant, "wider", details).await?;
+        }
+        Ok(())
     }
 
     async fn end_orphan(
@@ -124,28 +151,34 @@ impl Broker {
         }
     }
 
-    /// Live grants that the listing did not show: asked about one by one, for lists miss the newest.
+    /// Grants that were active all the while and that the listing did not show: asked about one by one, for lists miss
+    /// the newest.
     async fn find_missing(
         &self,
         cause: &Cause,
-        before: &BTreeMap<GrantId, Grant>,
-        after: &BTreeMap<GrantId, Grant>,
+        target: &str,
+        begun: Timestamp,
         seen: &BTreeSet<GrantId>,
         view: &mut SweepView,
     ) -> Result<(), BrokerError> {
-        for (id, grant) in after {
-            let settled = |g: &Grant| g.state == GrantState::Active;
-            if seen.contains(id) || !settled(grant) || !before.get(id).is_some_and(settled) {
-                continue;
+        let mut place = LivePlace::default();
+        loop {
+            let page = self.store.active_at_target(target, &mut place, PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
             }
-            let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(grant)) else { continue };
-            let verify = async { Ok(target.connector.verify(recipe).await) };
-            if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
-                view.missing.push(id.to_string());
-                self.drift(cause, grant, "missing", evidence).await?;
+            for grant in page.into_iter().flatten() {
+                if seen.contains(&grant.id) || grant.activated_at.is_none_or(|at| at >= begun) {
+                    continue;
+                }
+                let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(&grant)) else { continue };
+                let verify = async { Ok(target.connector.verify(recipe).await) };
+                if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
+                    view.missing.push(grant.id.to_string());
+                    self.drift(cause, &grant, "missing", evidence).await?;
+                }
             }
         }
-        Ok(())
     }
 
     async fn drift(

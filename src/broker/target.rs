@@ -48,6 +48,7 @@ impl Broker {
         only_admins(ctx)?;
         // A check may set right what is published, and that is not for a broker that only observes.
         self.may_change()?;
+        self.not_locked(ctx).await?;
         let target = self.target_of(id).ok_or(BrokerError::NotFound("target"))?;
         let check = async { Ok::<_, Fault>(target.connector.check().await) };
         let findings = target.bulkhead.call(Purpose::Revoke, check).await.unwrap_or_else(|fault| {

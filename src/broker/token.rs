@@ -82,7 +82,9 @@ impl Broker {
     /// End one of one's own tokens; administrators end anybody's.
     pub async fn end_token(&self, ctx: &Ctx, id: TokenId) -> Result<(), BrokerError> {
         self.may_change()?;
-        let whose = (!ctx.is_admin()).then_some(ctx.actor_id());
+        // Under a lock one may still end what is one's own, and nothing else.
+        let free = self.not_locked(ctx).await;
+        let whose = (free.is_err() || !ctx.is_admin()).then_some(ctx.actor_id());
         let cause = Cause::from(ctx);
         loop {
             let mut tx = self.store.begin().await?;
@@ -94,8 +96,10 @@ impl Broker {
                 self.note(&mut tx, event)
             }
             .await;
-            if let Some(result) = tx.end(written).await {
-                return result;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::NotFound(_))) if ctx.is_admin() && free.is_err() => return free,
+                Some(result) => return result,
             }
         }
     }

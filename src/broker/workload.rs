@@ -168,6 +168,14 @@ impl Broker {
         if before.owner != Some(ctx.actor_id()) && !asked && !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only its owner and administrators change a workload"));
         }
+        if change.active == Some(true) && !before.active {
+            if !ctx.is_admin() {
+                return Err(BrokerError::Forbidden("only administrators activate a workload again"));
+            }
+            if before.deleted_at.is_some() {
+                return Err(BrokerError::State("it was deleted at its source, and stays so".to_owned()));
+            }
+        }
         let mut after = Identity { active: change.active.unwrap_or(before.active), ..before.clone() };
         if let Some(name) = &change.display_name {
             after.display_name = clean_text("display_name", name)?;

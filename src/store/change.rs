@@ -13,6 +13,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 use super::{
     StoreError,
     identities::Recheck,
+    locks::lock_falls_on,
     row::{Reader, to_json},
     rows::{Bound, RowsSql},
     slack::SlackWish,
@@ -35,10 +36,12 @@ pub struct Change {
     pub key: Option<IdempotencyKey>,
     /// A new request, and whom it is put before.
     pub request: Option<Request>,
-    /// For whom it was decided, on facts of a moment ago.
-    pub decided_on: Option<DecidedOn>,
-    /// New grants, and who asked for them. A kill switch on any part of one refuses it.
-    pub grants: Vec<(Grant, IdentityId)>,
+    /// Requests that whoever asks may have pending, with this one.
+    pub most_pending: Option<u32>,
+    /// For whom and by whom it was decided, on facts of a moment ago.
+    pub decided_on: Vec<DecidedOn>,
+    /// New grants. A kill switch on any part of one refuses it.
+    pub grants: Vec<NewGrant>,
     /// `activating → active`, unless an end was asked for or a kill switch fell meanwhile.
     pub opened: Option<Opened>,
     /// A claim of an active grant, with its event, which gets the serial.
@@ -53,6 +56,17 @@ pub struct Change {
     pub messages: Vec<(String, Message)>,
     /// One for each state change; they get their places in the log at commit.
     pub events: Vec<Event>,
+}
+
+/// A grant to be kept.
+#[derive(Debug, Clone)]
+pub struct NewGrant {
+    /// As it begins.
+    pub grant: Grant,
+    /// Who asked for it.
+    pub requester: IdentityId,
+    /// Grants that its holder may have, with this one.
+    pub most: Option<u32>,
 }
 
 /// A key that a caller gave to a request.
@@ -211,45 +225,71 @@ rows_sql!(
 );
 rows_sql!(
     REQUESTS,
-    18,
-    "INSERT INTO requests (id, requester_id, subject_id, entitlements, ttl, reason, ticket, emergency, start_at, state, \
-     policy_version, needs, trace, lapses_at, due_at, created_at, decided_at, correlation_id) VALUES ",
-    ""
+    19,
+    "WITH v (id, requester_id, subject_id, entitlements, ttl, reason, ticket, emergency, start_at, state, \
+     policy_version, needs, trace, lapses_at, due_at, created_at, decided_at, correlation_id, most) AS (VALUES ",
+    ") INSERT INTO requests (id, requester_id, subject_id, entitlements, ttl, reason, ticket, emergency, start_at, state, \
+     policy_version, needs, trace, lapses_at, due_at, created_at, decided_at, correlation_id) \
+     SELECT id, requester_id, subject_id, entitlements, ttl, reason, ticket, emergency, start_at, state, \
+     policy_version, needs, trace, lapses_at, due_at, created_at, decided_at, correlation_id \
+     FROM (SELECT v.*, row_number() OVER (PARTITION BY requester_id, state ORDER BY id) AS nth FROM v) AS v \
+     WHERE v.state <> 'pending' OR v.most IS NULL OR (SELECT count(*) FROM requests r \
+     WHERE r.requester_id = v.requester_id AND r.state = 'pending') + v.nth <= v.most RETURNING id"
 );
 rows_sql!(APPROVERS, 2, "INSERT INTO request_approvers (group_name, request_id) VALUES ", "");
+// The bound is counted where it is written; `nth` is the place among the rows of this statement, which it does not see.
 rows_sql!(
     GRANTS,
-    18,
+    19,
     "WITH v (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
-     max_claims, due_at, epoch, correlation_id, created_at, requester, shared_key) AS (VALUES ",
-    ") INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, \
-     recipe, max_claims, due_at, epoch, correlation_id, created_at, shared_key, attempts, claims) \
-     SELECT id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
-     max_claims, due_at, epoch, correlation_id, created_at, shared_key, 0, 0 FROM v \
-     WHERE NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
-     (kind = 'identity' AND (value = v.holder_id OR value = v.requester \
-     OR value = (SELECT owner_id FROM identities WHERE id = v.holder_id))) \
-     OR (kind = 'target' AND value = v.target) OR (kind = 'entitlement' AND value = v.entitlement))) \
-     AND EXISTS (SELECT 1 FROM identities WHERE id = v.holder_id AND active = 1) RETURNING id"
+     max_claims, due_at, epoch, correlation_id, created_at, requester, shared_key, most) AS (VALUES ",
+    concat!(
+        ") INSERT INTO grants (id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, \
+         parameters, recipe, max_claims, due_at, epoch, correlation_id, created_at, shared_key, attempts, claims) \
+         SELECT id, request_id, holder_id, entitlement, target, state, ttl, start_at, not_after, parameters, recipe, \
+         max_claims, due_at, epoch, correlation_id, created_at, shared_key, 0, 0 \
+         FROM (SELECT v.*, row_number() OVER (PARTITION BY holder_id ORDER BY id) AS nth FROM v) AS v \
+         WHERE NOT EXISTS (SELECT 1 FROM locks WHERE ",
+        lock_falls_on!("v.holder_id", "v.requester", "v.target", "v.entitlement"),
+        ") AND EXISTS (SELECT 1 FROM identities WHERE id = v.holder_id AND active = 1) \
+         AND (v.most IS NULL OR (SELECT count(*) FROM grants g WHERE g.holder_id = v.holder_id \
+         AND g.state NOT IN ('ended', 'failed')) + v.nth <= v.most) RETURNING id"
+    )
 );
 rows_sql!(
     OPENED,
     4,
     "WITH v (id, epoch, applied, at) AS (VALUES ",
-    ") UPDATE grants SET state = 'active', applied = v.applied, activated_at = v.at, due_at = not_after, \
-     last_error = NULL FROM v WHERE grants.id = v.id AND grants.epoch = v.epoch AND grants.state = 'activating' \
-     AND grants.end_reason IS NULL AND NOT EXISTS (SELECT 1 FROM locks WHERE lifted_at IS NULL AND ( \
-     (kind = 'identity' AND value = grants.holder_id) OR (kind = 'target' AND value = grants.target) \
-     OR (kind = 'entitlement' AND value = grants.entitlement))) \
-     AND EXISTS (SELECT 1 FROM identities WHERE id = grants.holder_id AND active = 1) RETURNING grants.id AS id"
+    concat!(
+        ") UPDATE grants SET state = 'active', applied = v.applied, activated_at = v.at, due_at = not_after, \
+         last_error = NULL FROM v WHERE grants.id = v.id AND grants.epoch = v.epoch AND grants.state = 'activating' \
+         AND grants.end_reason IS NULL AND NOT EXISTS (SELECT 1 FROM locks WHERE ",
+        lock_falls_on!(
+            "grants.holder_id",
+            "(SELECT requester_id FROM requests WHERE requests.id = grants.request_id)",
+            "grants.target",
+            "grants.entitlement"
+        ),
+        ") AND EXISTS (SELECT 1 FROM identities WHERE id = grants.holder_id AND active = 1) RETURNING grants.id AS id"
+    )
 );
 rows_sql!(
     COUNTED,
     3,
     "WITH v (id, number, at) AS (VALUES ",
-    ") UPDATE grants SET claims = v.number FROM v WHERE grants.id = v.id AND grants.claims = v.number - 1 \
-     AND grants.state = 'active' AND grants.not_after > v.at AND grants.end_reason IS NULL \
-     AND (grants.max_claims IS NULL OR grants.claims < grants.max_claims) RETURNING grants.id AS id"
+    concat!(
+        ") UPDATE grants SET claims = v.number FROM v WHERE grants.id = v.id AND grants.claims = v.number - 1 \
+         AND grants.state = 'active' AND grants.not_after > v.at AND grants.end_reason IS NULL \
+         AND (grants.max_claims IS NULL OR grants.claims < grants.max_claims) \
+         AND NOT EXISTS (SELECT 1 FROM locks WHERE ",
+        lock_falls_on!(
+            "grants.holder_id",
+            "(SELECT requester_id FROM requests WHERE requests.id = grants.request_id)",
+            "grants.target",
+            "grants.entitlement"
+        ),
+        ") RETURNING grants.id AS id"
+    )
 );
 rows_sql!(
     CLAIMS,
@@ -272,12 +312,16 @@ rows_sql!(
      (SELECT g.id, v.identity_id, v.grant_id FROM v JOIN groups g ON g.name_key = v.group_key) \
      RETURNING identity_id AS id, grant_id, group_id"
 );
+// With several writers the row is taken although nothing changes in it: whoever is changing it is waited for, and who
+// comes later finds what was decided. That also keeps the bounds of one holder from being counted twice at once.
 rows_sql!(
     DECIDED_ON,
-    4,
-    "WITH v (id, version, recheck, at) AS (VALUES ",
-    ") UPDATE identities SET recheck = v.recheck, due_at = v.at FROM v \
-     WHERE identities.id = v.id AND identities.version <> v.version"
+    5,
+    "WITH v (id, version, recheck, at, taken) AS (VALUES ",
+    ") UPDATE identities SET \
+     recheck = CASE WHEN identities.version <> v.version THEN v.recheck ELSE identities.recheck END, \
+     due_at = CASE WHEN identities.version <> v.version THEN v.at ELSE identities.due_at END FROM v \
+     WHERE identities.id = v.id AND (identities.version <> v.version OR v.taken = 1)"
 );
 // Whoever takes two memberships of one person in one group at the same time takes them one after the other, so that the
 // second sees that none is left.
@@ -304,7 +348,7 @@ rows_sql!(
      SELECT id, notifier, kind, at, data, at, 0, 0 FROM v"
 );
 
-fn bind_request(query: Bound, r: &Request) -> Bound {
+fn bind_request(query: Bound, r: &Request, most: Option<u32>) -> Bound {
     query
         .bind(r.id.to_string())
         .bind(r.requester.to_string())
@@ -324,9 +368,11 @@ fn bind_request(query: Bound, r: &Request) -> Bound {
         .bind(r.created_at.micros())
         .bind(r.decided_at.map(Timestamp::micros))
         .bind(r.correlation.to_string())
+        .bind(most.map(i64::from))
 }
 
-fn bind_grant(query: Bound, g: &Grant, requester: IdentityId) -> Bound {
+fn bind_grant(query: Bound, new: &NewGrant) -> Bound {
+    let g = &new.grant;
     query
         .bind(g.id.to_string())
         .bind(g.request.to_string())
@@ -344,8 +390,9 @@ fn bind_grant(query: Bound, g: &Grant, requester: IdentityId) -> Bound {
         .bind(g.epoch)
         .bind(g.correlation.to_string())
         .bind(g.created_at.micros())
-        .bind(requester.to_string())
+        .bind(new.requester.to_string())
         .bind(g.recipe.as_ref().and_then(Recipe::shared).map(|shared| shared.key))
+        .bind(new.most.map(i64::from))
 }
 
 /// Whom a pending request is put before.
@@ -354,12 +401,32 @@ fn approvers_of(request: &Request) -> BTreeSet<(String, RequestId)> {
     needs.flat_map(|need| &need.groups).map(|group| (group.clone(), request.id)).collect()
 }
 
-/// Keep new grants, except those that a kill switch falls on; answers those that were kept.
+/// Keep new grants, except those that a kill switch falls on or that are too many; answers those that were kept.
 pub(super) async fn insert_grants(
     connection: &mut AnyConnection,
-    rows: &[&(Grant, IdentityId)],
+    rows: &[&NewGrant],
 ) -> Result<Vec<AnyRow>, sqlx::Error> {
-    GRANTS.answers(connection, rows, |q, (g, requester)| bind_grant(q, g, *requester)).await
+    GRANTS.answers(connection, rows, |q, new| bind_grant(q, new)).await
+}
+
+/// Ask for the facts that decisions rest on. Of several decisions on one identity the one on the oldest facts counts.
+async fn write_decided_on(db: &mut AnyConnection, changes: &[&Change]) -> Result<(), sqlx::Error> {
+    let mut decided_on: BTreeMap<IdentityId, DecidedOn> = BTreeMap::new();
+    for d in changes.iter().flat_map(|c| &c.decided_on) {
+        let oldest = decided_on.entry(d.identity).or_insert(*d);
+        if d.version < oldest.version {
+            *oldest = *d;
+        }
+    }
+    let decided_on: Vec<DecidedOn> = decided_on.into_values().collect();
+    // SQLite has one writer.
+    let taken = i64::from(db.backend_name() == "PostgreSQL");
+    DECIDED_ON
+        .run(db, &decided_on, |q, d| {
+            let q = q.bind(d.identity.to_string()).bind(d.version);
+            q.bind(d.recheck.cause.to_string()).bind(d.recheck.at.micros()).bind(taken)
+        })
+        .await
 }
 
 /// Put messages into the outbox.
@@ -385,22 +452,21 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
     });
     all_there(&keys, &kept.await?, |k| k.request.to_string())?;
 
-    let requests: Vec<&Request> = changes.iter().filter_map(|c| c.request.as_ref()).collect();
-    REQUESTS.run(db, &requests, |q, r| bind_request(q, r)).await?;
-    let approvers: Vec<_> = requests.iter().flat_map(|r| approvers_of(r)).collect();
+    write_decided_on(db, changes).await?;
+
+    let requests: Vec<(usize, (&Request, Option<u32>))> = (0..)
+        .zip(changes)
+        .filter_map(|(n, c)| c.request.as_ref().map(|request| (n, (request, c.most_pending))))
+        .collect();
+    let kept = REQUESTS.answers(db, &requests, |q, (_, (request, most))| bind_request(q, request, *most)).await?;
+    let asked: Vec<(usize, &Request)> = requests.iter().map(|(n, (request, _))| (*n, *request)).collect();
+    all_there(&asked, &kept, |r| r.id.to_string())?;
+    let approvers: Vec<_> = asked.iter().flat_map(|(_, r)| approvers_of(r)).collect();
     APPROVERS.run(db, &approvers, |q, (group, request)| q.bind(group.clone()).bind(request.to_string())).await?;
 
     let grants = of.rows(|c| &c.grants);
     let rows: Vec<_> = grants.iter().map(|(_, grant)| *grant).collect();
-    all_there(&grants, &insert_grants(db, &rows).await?, |(g, _)| g.id.to_string())?;
-
-    let decided_on: Vec<&DecidedOn> = changes.iter().filter_map(|c| c.decided_on.as_ref()).collect();
-    DECIDED_ON
-        .run(db, &decided_on, |q, d| {
-            let q = q.bind(d.identity.to_string()).bind(d.version);
-            q.bind(d.recheck.cause.to_string()).bind(d.recheck.at.micros())
-        })
-        .await?;
+    all_there(&grants, &insert_grants(db, &rows).await?, |new| new.grant.id.to_string())?;
 
     let opened = of.rows(|c| &c.opened);
     let done = OPENED.answers(db, &opened, |q, (_, o)| {

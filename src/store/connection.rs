@@ -64,7 +64,7 @@ pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) readers: AnyPool,
     pub(super) reads: Reads,
-    writers: Vec<Writer>,
+    pub(super) writers: Vec<Writer>,
     next_writer: AtomicUsize,
     background: Arc<Semaphore>,
     pub(super) committed: watch::Sender<u64>,
@@ -87,7 +87,8 @@ const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL
                             PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; \
                             PRAGMA wal_autocheckpoint = 16000";
 const POSTGRES_SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
-                              SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
+                              SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
+                              SET synchronous_commit = on";
 
 pub(super) async fn connect(options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
     let mut connection = options.connect().await?;

@@ -3,7 +3,8 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{
-    Page, Store, StoreError, Tx, change,
+    Page, Store, StoreError, Tx,
+    change::{self, NewGrant},
     reads::HolderKey,
     row::{Reader, readable, to_json},
 };
@@ -192,26 +193,6 @@ impl Store {
         Ok(live.unwrap_or(0).min(most))
     }
 
-    /// Grants at one target that are not final, by id, after the cursor: for the sweep. Also those that do not decode.
-    pub async fn live_at_target(
-        &self,
-        target: &str,
-        after: &str,
-        limit: u32,
-    ) -> Result<Vec<Result<Grant, Unreadable>>, StoreError> {
-        let rows = query(concat!(
-            "SELECT ",
-            grant_columns!(),
-            " FROM grants WHERE target = $1 AND state NOT IN ('ended', 'failed') AND id > $2 ORDER BY id LIMIT $3"
-        ))
-        .bind(target)
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(&self.inner.readers)
-        .await?;
-        Ok(rows.iter().map(|row| grant(row).map_err(|error| Unreadable::of(row, error))).collect())
-    }
-
     /// Names of targets that have grants which are not final, whether configured or not. One look at the index for
     /// each target, however many grants there are.
     pub async fn targets_in_use(&self) -> Result<Vec<String>, StoreError> {
@@ -227,37 +208,15 @@ impl Store {
             }
         }
     }
-
-    /// The earliest instant at which a grant of the target wants attention.
-    pub async fn next_due(&self, target: &str) -> Result<Option<Timestamp>, StoreError> {
-        let row = query("SELECT min(due_at) AS due FROM grants WHERE target = $1 AND due_at IS NOT NULL")
-            .bind(target)
-            .fetch_one(&self.inner.readers)
-            .await?;
-        Reader::new("grants", &row).optional_instant("due")
-    }
-
-    /// How many grants are quarantined, and since when the oldest overdue one has been due.
-    pub async fn revocation_health(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
-        let row = query(
-            "SELECT (SELECT count(*) FROM grants WHERE state = 'quarantined' \
-             AND state IN ('revoking', 'quarantined')) AS quarantined, \
-             (SELECT min(revoking_at) FROM grants WHERE state IN ('revoking', 'quarantined')) AS oldest",
-        )
-        .fetch_one(&self.inner.readers)
-        .await?;
-        let r = Reader::new("grants", &row);
-        Ok((r.number("quarantined")?, r.optional_instant("oldest")?))
-    }
 }
 
 impl Tx {
-    /// Keep a new grant, unless a kill switch falls on it or on who asked, or its holder is deactivated: then false, and
-    /// nothing is written.
-    pub async fn insert_grant(&mut self, grant: &Grant, requester: IdentityId) -> Result<bool, StoreError> {
-        let row = (grant.clone(), requester);
-        let kept = change::insert_grants(self.connection_to_write()?, &[&row]).await;
-        Ok(!kept.map_err(|e| self.broke(e))?.is_empty())
+    /// Keep new grants, unless a kill switch falls on one or on who asked, its holder is deactivated, or holds as many
+    /// as it may: then false, and the change must not be kept.
+    pub async fn insert_grants(&mut self, grants: &[NewGrant]) -> Result<bool, StoreError> {
+        let rows: Vec<&NewGrant> = grants.iter().collect();
+        let kept = change::insert_grants(self.connection_to_write()?, &rows).await;
+        Ok(kept.map_err(|e| self.broke(e))?.len() == grants.len())
     }
 
     /// `scheduled → activating`: the intent is durable from the commit on.

@@ -128,7 +128,8 @@ impl Tx {
         Ok(self.read_optional(sql).await?.is_some())
     }
 
-    /// Facts of the identity changed since `version` was read: what was decided on them is decided again.
+    /// Facts of the identity changed since `version` was read: what was decided on them is decided again. The row is
+    /// taken in any case: whoever is changing it is waited for.
     pub async fn recheck_if_changed(
         &mut self,
         id: IdentityId,
@@ -136,11 +137,14 @@ impl Tx {
         recheck: Recheck,
     ) -> Result<(), StoreError> {
         self.execute(
-            query("UPDATE identities SET recheck = $1, due_at = $2 WHERE id = $3 AND version <> $4")
-                .bind(recheck.cause.to_string())
-                .bind(recheck.at.micros())
-                .bind(id.to_string())
-                .bind(version),
+            query(
+                "UPDATE identities SET recheck = CASE WHEN version <> $4 THEN $1 ELSE recheck END, \
+                 due_at = CASE WHEN version <> $4 THEN $2 ELSE due_at END WHERE id = $3",
+            )
+            .bind(recheck.cause.to_string())
+            .bind(recheck.at.micros())
+            .bind(id.to_string())
+            .bind(version),
         )
         .await?;
         Ok(())

@@ -67,10 +67,34 @@ fn lock(row: &AnyRow) -> Result<Lock, StoreError> {
 
 const ACTIVE: &str = "SELECT id, kind, value, reason, actor_id, created_at FROM locks WHERE lifted_at IS NULL \
                       ORDER BY id";
-const ON: &str = "SELECT id, kind, value, reason, actor_id, created_at FROM locks WHERE lifted_at IS NULL \
-                  AND ((kind = 'identity' AND (value = $1 \
-                  OR value = (SELECT owner_id FROM identities WHERE id = $1))) OR (kind = 'target' AND value = $2) \
-                  OR (kind = 'entitlement' AND value = $3)) ORDER BY id LIMIT 1";
+/// Of which locks a grant is under: those on its holder, on who asked for it, on whoever answers for either, on its
+/// target, on its entitlement. The one place that says so.
+macro_rules! lock_falls_on {
+    ($holder:literal, $requester:literal, $target:literal, $entitlement:literal) => {
+        concat!(
+            "lifted_at IS NULL AND ((kind = 'identity' AND (value IN (",
+            $holder,
+            ", ",
+            $requester,
+            ") OR value IN (SELECT i.owner_id FROM identities i WHERE i.id IN (",
+            $holder,
+            ", ",
+            $requester,
+            ")))) OR (kind = 'target' AND value = ",
+            $target,
+            ") OR (kind = 'entitlement' AND value = ",
+            $entitlement,
+            "))"
+        )
+    };
+}
+pub(super) use lock_falls_on;
+
+const ON: &str = concat!(
+    "SELECT id, kind, value, reason, actor_id, created_at FROM locks WHERE ",
+    lock_falls_on!("$1", "$1", "$2", "$3"),
+    " ORDER BY id LIMIT 1"
+);
 
 impl Store {
     /// Kill switches in force.

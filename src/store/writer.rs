@@ -13,6 +13,7 @@
 //! them and commits for all.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex as Quick, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use sqlx::{AnyConnection, Executor, any::AnyConnectOptions, any::AnyRow};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -106,6 +108,11 @@ impl Writer {
         });
         let committer = tokio::spawn(Arc::clone(&shared).commit_for_ever());
         Self { shared, committer }
+    }
+
+    /// Changes that wait or are being written.
+    pub(super) fn waiting(&self) -> usize {
+        (self.shared.places as usize).saturating_sub(self.shared.room.available_permits())
     }
 
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
@@ -224,8 +231,23 @@ impl Shared {
         loop {
             self.handed_in.notified().await;
             let mut state = self.state.lock().await;
-            self.commit(&mut state).await;
+            if AssertUnwindSafe(self.commit(&mut state)).catch_unwind().await.is_err() {
+                self.recover(&mut state);
+            }
         }
+    }
+
+    /// The committer panicked. What it had in hand is answered for: nobody knows whether it was committed. The next one
+    /// begins with a new connection.
+    fn recover(&self, state: &mut State) {
+        metrics::counter!("tidegate_worker_panics_total").increment(1);
+        tracing::error!("the committer panicked; it goes on with a new connection");
+        for waiter in state.waiting.drain(..) {
+            let _ = waiter.send(Fate::Failed(StoreError::Unconfirmed));
+        }
+        state.connection = None;
+        state.torn = true;
+        self.handed_in.notify_one();
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {

@@ -7,6 +7,8 @@ use crate::policy::Reload;
 
 /// Idempotency keys, delivered messages and revoked tokens are kept this long.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Kill switches are looked after this often.
+const ENFORCE: Duration = Duration::from_secs(2);
 
 impl Workers {
     /// Let pending requests lapse.
@@ -17,6 +19,20 @@ impl Workers {
             }
             if let Err(error) = self.broker.lapse(100).await {
                 tracing::warn!(error = %error, "pending requests could not lapse; trying again");
+            }
+        }
+    }
+
+    /// End what is live under a kill switch and was not ended by whoever let it fall.
+    pub(super) async fn enforce_locks(self: Arc<Self>) {
+        loop {
+            match self.broker.enforce_locks().await {
+                Ok(0) => {}
+                Ok(ending) => tracing::warn!(ending, "grants under a kill switch are ended"),
+                Err(error) => tracing::warn!(error = %error, "kill switches could not be enforced; trying again"),
+            }
+            if !self.pause(ENFORCE).await {
+                return;
             }
         }
     }

@@ -9,8 +9,9 @@ mod reap;
 mod schedule;
 mod sync;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub struct Rhythm {
     pub seal: Duration,
     /// Look for changed policy files this often.
     pub reload: Duration,
+    /// A loop that panicked begins anew after this.
+    pub restart: Duration,
 }
 
 impl Default for Rhythm {
@@ -46,9 +49,13 @@ impl Default for Rhythm {
             tick: Duration::from_millis(500),
             seal: Duration::from_secs(1),
             reload: Duration::from_secs(2),
+            restart: Duration::from_secs(5),
         }
     }
 }
+
+/// One of the loops, to be begun as often as need be.
+type Loop = Box<dyn Fn(Arc<Workers>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What the workers are made of.
 pub struct Workers {
@@ -67,33 +74,45 @@ impl Workers {
     pub async fn run(self) {
         let workers = Arc::new(self);
         let mut loops = JoinSet::new();
+        let mut keep = |name: &str, work: Loop| {
+            loops.spawn(Arc::clone(&workers).keep_going(name.to_owned(), work));
+        };
         for target in workers.broker.target_ids() {
-            loops.spawn(Arc::clone(&workers).reap_target(target.to_string()));
+            keep(&format!("reap {target}"), Box::new(move |w| Box::pin(w.reap_target(target.to_string()))));
         }
-        loops.spawn(Arc::clone(&workers).reap_strays());
+        keep("reap strays", Box::new(|w| Box::pin(w.reap_strays())));
         for application in workers.broker.application_ids() {
-            loops.spawn(Arc::clone(&workers).align_application(application.to_string()));
+            let name = format!("align {application}");
+            keep(&name, Box::new(move |w| Box::pin(w.align_application(application.to_string()))));
         }
-        loops.spawn(Arc::clone(&workers).carry_out_runs());
+        keep("carry out runs", Box::new(|w| Box::pin(w.carry_out_runs())));
         for (name, schedule) in workers.broker.sync_schedules() {
-            loops.spawn(Arc::clone(&workers).sync_by_clock(name, schedule));
+            let work: Loop = Box::new(move |w| Box::pin(w.sync_by_clock(name.clone(), schedule.clone())));
+            keep("sync by clock", work);
         }
-        loops.spawn(Arc::clone(&workers).deliver_messages());
-        loops.spawn(Arc::clone(&workers).attend_identities());
-        loops.spawn(Arc::clone(&workers).lapse_requests());
-        loops.spawn(Arc::clone(&workers).seal_log());
-        loops.spawn(Arc::clone(&workers).reload_policy());
-        loops.spawn(Arc::clone(&workers).measure());
-        loops.spawn(Arc::clone(&workers).sweep_targets());
-        loops.spawn(Arc::clone(&workers).prune());
-        while let Some(ended) = loops.join_next().await {
-            // A panicking loop harms only itself; the others go on, and the readiness check is not the place to hide it.
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                metrics::counter!("tidegate_worker_panics_total").increment(1);
-                tracing::error!(error = %error, "a worker panicked");
+        keep("deliver", Box::new(|w| Box::pin(w.deliver_messages())));
+        keep("attend", Box::new(|w| Box::pin(w.attend_identities())));
+        keep("enforce locks", Box::new(|w| Box::pin(w.enforce_locks())));
+        keep("lapse", Box::new(|w| Box::pin(w.lapse_requests())));
+        keep("seal", Box::new(|w| Box::pin(w.seal_log())));
+        keep("reload policy", Box::new(|w| Box::pin(w.reload_policy())));
+        keep("measure", Box::new(|w| Box::pin(w.measure())));
+        keep("sweep", Box::new(|w| Box::pin(w.sweep_targets())));
+        keep("prune", Box::new(|w| Box::pin(w.prune())));
+        while loops.join_next().await.is_some() {}
+    }
+
+    /// Run a loop until the broker closes. One that panics harms only itself, is told of by the readiness check, and
+    /// begins anew after a pause.
+    async fn keep_going(self: Arc<Self>, name: String, work: Loop) {
+        while AssertUnwindSafe(work(Arc::clone(&self))).catch_unwind().await.is_err() {
+            metrics::counter!("tidegate_worker_panics_total").increment(1);
+            tracing::error!(name, "a worker panicked; it begins anew in a moment");
+            self.broker.worker_is_down(&name, true);
+            if !self.pause(self.rhythm.restart).await {
+                return;
             }
+            self.broker.worker_is_down(&name, false);
         }
     }
 
@@ -107,6 +126,7 @@ impl Workers {
         for application in self.broker.application_ids() {
             looked_at += self.align_due(&application).await?;
         }
+        looked_at += self.broker.enforce_locks().await?;
         self.broker.lapse(100).await?;
         Ok(looked_at)
     }

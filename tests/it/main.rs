@@ -31,6 +31,8 @@ mod http_events;
 mod http_log;
 mod http_oauth;
 mod http_requests;
+mod ledger_bounds;
+mod ledger_faults;
 mod lifecycle_clock;
 mod lifecycle_help;
 mod lifecycle_leaver;
