@@ -14,7 +14,7 @@ use crate::{
         grant::{Grant, GrantState, Recipe},
         id::{CorrelationId, GrantId},
     },
-    ports::connector::{Found, Presence},
+    ports::connector::{DRIFT, Found, Presence},
 };
 
 /// A native expiry this little beyond the grant's end is rounding.
@@ -55,6 +55,10 @@ impl Broker {
             match after.get(&object.grant).or_else(|| before.get(&object.grant)) {
                 // Nobody knows how long it may last: left alone until its end begins.
                 None if unreadable.contains(&object.grant) => {}
+                None if self.is_live_elsewhere(id, object.grant).await => {
+                    let object = &object.object;
+                    tracing::warn!(target = id, object, "found access of another target's live grant: two targets share this place");
+                }
                 None => self.end_orphan(cause, id, object, &mut view).await?,
                 Some(grant) => {
                     let end = grant.not_after.map(|end| end.plus_std(ROUNDING));
@@ -71,6 +75,13 @@ impl Broker {
         }
         metrics::counter!("tidegate_sweeps_total", "target" => id.to_owned()).increment(1);
         Ok(view)
+    }
+
+    /// Is it a grant of another target, and not over? Two targets on one server see each other's access.
+    async fn is_live_elsewhere(&self, target: &str, grant: GrantId) -> bool {
+        // What does not decode has no recipe to be ended by: then the sweep is what ends it.
+        let known = self.store.grant(grant).await.unwrap_or_default();
+        known.is_some_and(|grant| &*grant.target != target && !grant.state.is_terminal())
     }
 
     /// Grants that are not final, and ids of those that do not decode and are not ending: what ends and does not
@@ -110,7 +121,7 @@ impl Broker {
         self.note_object(cause, "orphan.found", target, object.grant, details).await?;
         tracing::warn!(target, object = object.object, "found access with our mark and no live grant");
         let recipe = Recipe { grant: object.grant, object: object.object.clone(), data: object.data.clone() };
-        match self.revoke_and_verify(target, &recipe).await {
+        match self.revoke_and_verify(target, &recipe, true).await {
             Ok(evidence) => {
                 view.orphans_ended.push(object.object.clone());
                 let details = json!({"object": object.object, "evidence": evidence});
@@ -140,9 +151,16 @@ impl Broker {
             }
             let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(grant)) else { continue };
             let verify = async { Ok(target.connector.verify(recipe).await) };
-            if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
-                view.missing.push(id.to_string());
-                self.drift(cause, grant, "missing", evidence).await?;
+            match target.bulkhead.call(Purpose::Revoke, verify).await {
+                Ok(Presence::Absent(evidence)) => {
+                    view.missing.push(id.to_string());
+                    self.drift(cause, grant, "missing", evidence).await?;
+                }
+                Ok(Presence::Present(evidence)) if evidence.get(DRIFT).is_some() => {
+                    view.missing.push(id.to_string());
+                    self.drift(cause, grant, "altered", evidence).await?;
+                }
+                _ => {}
             }
         }
         Ok(())

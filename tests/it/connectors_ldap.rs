@@ -41,8 +41,8 @@ const LONG: Duration = Duration::from_mins(10);
 pub const OPS: &str = "cn=ops,ou=groups,dc=example";
 pub const ODD: &str = "cn=a\\, b \\28c\\29,ou=groups,dc=example";
 const UNIX: &str = "cn=unix,ou=groups,dc=example";
-const ANA: &str = "uid=ana,ou=people,dc=example";
-const BEN: &str = "uid=ben,ou=people,dc=example";
+pub const ANA: &str = "uid=ana,ou=people,dc=example";
+pub const BEN: &str = "uid=ben,ou=people,dc=example";
 
 /// A directory and a broker's surroundings.
 pub struct World {
@@ -71,35 +71,35 @@ impl World {
         it
     }
 
-    fn connector(&self) -> Arc<dyn Connector> {
+    pub fn connector(&self) -> Arc<dyn Connector> {
         self.connector_with(&json!({"placeholder": "cn=nobody"}))
     }
 
-    fn connector_with(&self, more: &Value) -> Arc<dyn Connector> {
+    pub fn connector_with(&self, more: &Value) -> Arc<dyn Connector> {
         let mut config = config("ldap", &self.settings(more));
         config.timeout_seconds = 5;
         build(&config, &self.surroundings.parts()).unwrap()
     }
 
-    fn ledger(&self) -> &FakeLedger {
+    pub fn ledger(&self) -> &FakeLedger {
         &self.surroundings.ledger
     }
 
     /// An intent that the ledger knows.
-    async fn intent(&self, c: &dyn Connector, group: &str) -> Intent {
+    pub async fn intent(&self, c: &dyn Connector, group: &str) -> Intent {
         let wish = connectors::wish(new_grant(), json!({ "group": group }));
         let intent = connectors::intent(c, wish, now().plus_std(LONG)).await;
         self.ledger().intend(TARGET, &intent);
         intent
     }
 
-    async fn open(&self, c: &dyn Connector, group: &str) -> Intent {
+    pub async fn open(&self, c: &dyn Connector, group: &str) -> Intent {
         let intent = self.intent(c, group).await;
         c.activate(&intent).await.unwrap();
         intent
     }
 
-    async fn close(&self, c: &dyn Connector, recipe: &Recipe) -> Value {
+    pub async fn close(&self, c: &dyn Connector, recipe: &Recipe) -> Value {
         self.ledger().end(recipe.grant);
         c.revoke(recipe).await.unwrap();
         match c.verify(recipe).await {

@@ -9,6 +9,7 @@ mod connectors_aws;
 mod connectors_directory;
 mod connectors_ldap;
 mod connectors_ldap_ad;
+mod connectors_ldap_sight;
 mod connectors_postgres;
 mod connectors_scim_group;
 mod connectors_ssh;

@@ -148,7 +148,7 @@ async fn look_at_group(
     let nobody = format!("cn=tidegate-check,{}", settings.group_base);
     for attribute in [Some(settings.member_attribute.as_str()), settings.mark_attribute()].into_iter().flatten() {
         let title = format!("may change {attribute} of {group}");
-        findings.push(match client.modify(group, &[Change::Delete(attribute, &nobody)]).await {
+        findings.push(match client.modify(group, &[Change::Delete(attribute, &nobody)], None).await {
             // It was looked for, and is not there.
             Ok(()) | Err(Failure { code: code::NO_SUCH_ATTRIBUTE | code::UNWILLING | code::NO_SUCH_OBJECT, .. }) => {
                 good(&title, "a change was let through".into())
