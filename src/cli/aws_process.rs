@@ -40,7 +40,7 @@ pub struct AwsProcessArgs {
     /// Do not ask for access, even with --reason
     #[arg(long)]
     pub no_request: bool,
-    /// Claim anew each time
+    /// Claim anew each time, and keep nothing: in $XDG_RUNTIME_DIR, or without it under $XDG_STATE_HOME (~/.local/state)
     #[arg(long)]
     pub no_cache: bool,
     /// Show the secret even if a terminal is looking

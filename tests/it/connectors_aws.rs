@@ -32,6 +32,19 @@ use crate::{
     servers::moto::{ACCOUNT, Gate, Mode, Moto, shared, texts, tool, unique},
 };
 
+/// The broker's own.
+const SECRET: &str = "the-brokers-own-secret-access-key";
+
+fn mode_of(trouble: Trouble) -> Mode {
+    match trouble {
+        Trouble::Down => Mode::Down,
+        Trouble::Hangs => Mode::Hangs,
+        Trouble::Lies => Mode::LiesAlways,
+        Trouble::LosesAnswers => Mode::LosesAnswers,
+        Trouble::Slow => Mode::Slow,
+    }
+}
+
 /// The broker's keys, as a credentials file of AWS.
 pub fn credentials(dir: &Path, key: &str, secret: &str) -> String {
     let path = dir.join("aws-credentials");
@@ -39,15 +52,15 @@ pub fn credentials(dir: &Path, key: &str, secret: &str) -> String {
     path.display().to_string()
 }
 
-fn broker(world: &World, url: &str) -> Value {
+pub fn broker(world: &World, url: &str) -> Value {
     json!({
-        "credentials_file": credentials(world.path(), "AKIABROKER", "secret"),
+        "credentials_file": credentials(world.path(), "AKIABROKER", SECRET),
         "region": "us-east-1",
         "endpoint_url": url,
     })
 }
 
-fn target(kind: &str, timeout: u32, settings: &Value) -> TargetConfig {
+pub fn target(kind: &str, timeout: u32, settings: &Value) -> TargetConfig {
     serde_json::from_value(json!({"id": TARGET, "kind": kind, "timeout_seconds": timeout, "settings": settings}))
         .unwrap()
 }
@@ -65,20 +78,20 @@ pub fn is_denied<'a>(policies: impl IntoIterator<Item = &'a String>, source: &st
     })
 }
 
-struct Roles {
-    world: World,
-    moto: &'static Moto,
-    gate: Gate,
-    role: String,
+pub struct Roles {
+    pub world: World,
+    pub moto: &'static Moto,
+    pub gate: Gate,
+    pub role: String,
 }
 
 impl Roles {
-    async fn new(clock: Arc<dyn Clock>) -> Self {
+    pub async fn new(clock: Arc<dyn Clock>) -> Self {
         let moto = shared();
         Self { world: World::new(clock), moto, gate: Gate::before(moto).await, role: moto.role().await }
     }
 
-    fn connect(&self) -> Arc<dyn Connector> {
+    pub fn connect(&self) -> Arc<dyn Connector> {
         let settings = json!({"roles": [self.role], "broker": broker(&self.world, &self.gate.url())});
         build(&target("aws_sts", 2, &settings), &self.world.parts()).unwrap()
     }
@@ -87,15 +100,15 @@ impl Roles {
         wish(self.world.grant(), json!({"role": self.role}))
     }
 
-    async fn intent(&self, connector: &dyn Connector, lasting: Duration) -> Intent {
+    pub async fn intent(&self, connector: &dyn Connector, lasting: Duration) -> Intent {
         intent(connector, self.wished(), self.world.clock.now().plus_std(lasting)).await
     }
 
-    fn claim(&self, intent: &Intent) -> Claim {
+    pub fn claim(&self, intent: &Intent) -> Claim {
         self.world.ledger.issue(TARGET, intent, self.world.clock.now())
     }
 
-    async fn denied(&self, source: &str) -> bool {
+    pub async fn denied(&self, source: &str) -> bool {
         is_denied(self.moto.policies(&self.role).await.values(), source, self.world.clock.now())
     }
 }
@@ -167,8 +180,12 @@ impl Harness for Roles {
     }
 
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
-        self.gate.set(if trouble == Trouble::Down { Mode::Down } else { Mode::Hangs });
+        self.gate.set(mode_of(trouble));
         Ok(true)
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![SECRET.into()]
     }
 
     async fn heal(&self) -> Result<(), String> {
@@ -415,16 +432,16 @@ async fn aws_sts_needs_no_more_than_it_says_and_its_deny_is_felt() {
     assert!(unseen().0);
 }
 
-struct Members {
-    world: World,
-    moto: &'static Moto,
-    gate: Gate,
-    group: String,
-    user: String,
+pub struct Members {
+    pub world: World,
+    pub moto: &'static Moto,
+    pub gate: Gate,
+    pub group: String,
+    pub user: String,
 }
 
 impl Members {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let moto = shared();
         let (group, user) = (unique("group"), unique("user"));
         moto.iam(&[("Action", "CreateGroup"), ("GroupName", &group)]).await;
@@ -434,7 +451,7 @@ impl Members {
         Self { world, moto, gate: Gate::before(moto).await, group, user }
     }
 
-    fn connect(&self) -> Arc<dyn Connector> {
+    pub fn connect(&self) -> Arc<dyn Connector> {
         let settings = json!({
             "groups": [self.group],
             "users": {"ana": self.user},
@@ -444,16 +461,16 @@ impl Members {
         build(&target("aws_iam_group", 2, &settings), &self.world.parts()).unwrap()
     }
 
-    async fn is_member(&self) -> bool {
+    pub async fn is_member(&self) -> bool {
         self.moto.members(&self.group).await.contains(&self.user)
     }
 
-    async fn change(&self, action: &str) {
+    pub async fn change(&self, action: &str) {
         let group = self.group.rsplit('/').next().unwrap();
         self.moto.iam(&[("Action", action), ("GroupName", group), ("UserName", &self.user)]).await;
     }
 
-    async fn open(&self, connector: &dyn Connector) -> Intent {
+    pub async fn open(&self, connector: &dyn Connector) -> Intent {
         let end = self.world.clock.now().plus_std(Duration::from_mins(5));
         let intent = intent(connector, Harness::wish(self, self.world.grant()), end).await;
         self.world.ledger.intend(TARGET, &intent);
@@ -461,7 +478,7 @@ impl Members {
         intent
     }
 
-    async fn close(&self, connector: &dyn Connector, recipe: &Recipe) -> Value {
+    pub async fn close(&self, connector: &dyn Connector, recipe: &Recipe) -> Value {
         self.world.ledger.end(recipe.grant);
         connector.revoke(recipe).await.unwrap();
         match connector.verify(recipe).await {
@@ -510,8 +527,12 @@ impl Harness for Members {
     }
 
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
-        self.gate.set(if trouble == Trouble::Down { Mode::Down } else { Mode::Hangs });
+        self.gate.set(mode_of(trouble));
         Ok(true)
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![SECRET.into()]
     }
 
     async fn heal(&self) -> Result<(), String> {
@@ -564,122 +585,4 @@ async fn aws_iam_group_that_does_nothing_is_caught_and_an_unknown_user_is_refuse
     stranger.holder_name = "nobody".into();
     let Err(Fault::Refused(why)) = connector.prepare(&stranger).await else { panic!("prepared") };
     assert!(why.contains("no IAM user `nobody`"), "{why}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aws_keys_of_another_account_prove_nothing() {
-    let roles = Roles::new(Arc::new(SystemClock::new())).await;
-    let it = Members::new().await;
-    // The same names, in an account that the keys are not of.
-    let other = |arn: &str| arn.replace(ACCOUNT, "210987654321");
-    let role = other(&roles.role);
-    let settings = json!({"roles": [role], "broker": broker(&roles.world, &roles.gate.url())});
-    let sts = build(&target("aws_sts", 2, &settings), &roles.world.parts()).unwrap();
-    let group = other(&it.group);
-    let settings = json!({
-        "groups": [group], "users": {"ana": it.user}, "between_looks_seconds": 0,
-        "broker": broker(&it.world, &it.gate.url()),
-    });
-    let iam = build(&target("aws_iam_group", 2, &settings), &it.world.parts()).unwrap();
-    for (connector, parameters) in [(&sts, json!({"role": role})), (&iam, json!({"group": group}))] {
-        let said = connector.prepare(&wish(it.world.grant(), parameters)).await;
-        assert!(matches!(&said, Err(Fault::Unavailable(why)) if why.contains("210987654321")), "{said:?}");
-        assert!(connector.sweep().await.is_err());
-    }
-    // Recipes of this very account, where the names lead to nothing of ours.
-    let grant = it.world.grant();
-    let object = object_name(grant);
-    let recipe = Recipe { grant, object: object.clone(), data: json!({"role": role}) };
-    assert!(matches!(sts.verify(&recipe).await, Presence::Unknown(_)));
-    let data = json!({"shared": {"key": format!("{}/{}", group.rsplit('/').next().unwrap(), it.user), "was_there": false}});
-    let recipe = Recipe { grant, object, data };
-    assert!(matches!(iam.verify(&recipe).await, Presence::Unknown(_)));
-    assert!(iam.revoke(&recipe).await.is_err());
-    assert_eq!(it.gate.calls("RemoveUserFromGroup"), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aws_iam_group_names_that_moved_are_found_by_id() {
-    let it = Members::new().await;
-    let connector = it.connect();
-    let (group, user) = (it.group.rsplit('/').next().unwrap().to_owned(), it.user.clone());
-    for (moves_user, moves_group) in [(true, false), (false, true), (true, true)] {
-        let one = it.open(connector.as_ref()).await;
-        let (mut now_user, mut now_group) = (user.clone(), group.clone());
-        if moves_user {
-            now_user = unique("renamed");
-            it.moto.iam(&[("Action", "UpdateUser"), ("UserName", &user), ("NewUserName", &now_user)]).await;
-            // Somebody else gets the name.
-            it.moto.iam(&[("Action", "CreateUser"), ("UserName", &user)]).await;
-        }
-        if moves_group {
-            now_group = unique("renamed");
-            it.moto.iam(&[("Action", "UpdateGroup"), ("GroupName", &group), ("NewGroupName", &now_group)]).await;
-            it.moto.iam(&[("Action", "CreateGroup"), ("GroupName", &group)]).await;
-            it.moto.iam(&[("Action", "AddUserToGroup"), ("GroupName", &group), ("UserName", &user)]).await;
-        }
-        assert_eq!(it.moto.members(&now_group).await, std::slice::from_ref(&now_user));
-        it.world.ledger.end(one.recipe.grant);
-        let seen = connector.verify(&one.recipe).await;
-        assert!(matches!(seen, Presence::Present(_)), "{moves_user} {moves_group}: {seen:?}");
-        it.close(connector.as_ref(), &one.recipe).await;
-        assert!(it.moto.members(&now_group).await.is_empty());
-        if moves_group {
-            assert_eq!(it.moto.members(&group).await, std::slice::from_ref(&user), "another group, not ours");
-            it.change("RemoveUserFromGroup").await;
-            it.moto.iam(&[("Action", "DeleteGroup"), ("GroupName", &group)]).await;
-            it.moto.iam(&[("Action", "UpdateGroup"), ("GroupName", &now_group), ("NewGroupName", &group)]).await;
-        }
-        if moves_user {
-            it.moto.iam(&[("Action", "DeleteUser"), ("UserName", &user)]).await;
-            it.moto.iam(&[("Action", "UpdateUser"), ("UserName", &now_user), ("NewUserName", &user)]).await;
-        }
-    }
-    // A recipe of old knows names only.
-    let one = it.open(connector.as_ref()).await;
-    let data = json!({"shared": {"key": format!("{group}/{user}"), "was_there": false}});
-    it.close(connector.as_ref(), &Recipe { data, ..one.recipe.clone() }).await;
-    assert!(!it.is_member().await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aws_sts_a_mark_that_was_changed_strands_nothing_and_a_lost_deny_is_drift() {
-    let roles = Roles::new(Arc::new(SystemClock::new())).await;
-    let connector = roles.connect();
-    let one = roles.intent(connector.as_ref(), Duration::from_mins(30)).await;
-    connector.activate(&one).await.unwrap();
-    connector.mint(&one, &roles.claim(&one)).await.unwrap();
-    let settings =
-        json!({"roles": [roles.role], "mark": "other", "broker": broker(&roles.world, &roles.gate.url())});
-    let renamed = build(&target("aws_sts", 2, &settings), &roles.world.parts()).unwrap();
-    roles.remove_foreign(&one.recipe.object).await.unwrap();
-    let Presence::Present(seen) = renamed.verify(&one.recipe).await else { panic!("absent") };
-    assert_eq!(seen[tidegate::ports::connector::DRIFT], "missing");
-    connector.activate(&one).await.unwrap();
-    roles.world.ledger.end(one.recipe.grant);
-    renamed.revoke(&one.recipe).await.unwrap();
-    assert!(matches!(renamed.verify(&one.recipe).await, Presence::Absent(_)));
-    assert!(matches!(connector.verify(&one.recipe).await, Presence::Absent(_)));
-    assert!(roles.denied(&one.recipe.object).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aws_iam_group_one_look_is_no_proof() {
-    let it = Members::new().await;
-    let settings = json!({
-        "groups": [it.group], "users": {"ana": it.user}, "between_looks_seconds": 1,
-        "broker": broker(&it.world, &it.gate.url()),
-    });
-    let connector = build(&target("aws_iam_group", 5, &settings), &it.world.parts()).unwrap();
-    let one = it.open(connector.as_ref()).await;
-    it.world.ledger.end(one.recipe.grant);
-    // In at the first look, and out at the second: the second alone proves nothing.
-    let (seen, ()) = tokio::join!(connector.verify(&one.recipe), async {
-        while it.gate.calls("ListGroupsForUser") < 3 {
-            tokio::task::yield_now().await;
-        }
-        it.change("RemoveUserFromGroup").await;
-    });
-    assert!(matches!(seen, Presence::Present(_)), "{seen:?}");
-    assert!(matches!(connector.verify(&one.recipe).await, Presence::Absent(said) if said["looks"][1].is_object()));
 }

@@ -134,9 +134,6 @@ async fn ldap_two_targets_on_one_directory_are_told() {
         (place("dc=example"), place("OU=Groups, DC=Example"), place("ou=other,dc=example"));
     assert!(some[0].starts_with(&all[0]), "{some:?} is within {all:?}");
     assert!(!some[0].starts_with(&other[0]) && !other[0].starts_with(&some[0]));
-    let refused = w.connector_with(&json!({})).prepare(&connectors::wish(
-        new_grant(),
-        json!({"group": "cn=x\\,ou=groups,dc=example"}),
-    ));
-    assert!(matches!(refused.await, Err(Fault::Refused(why)) if why.contains("group_base")));
+    let wish = connectors::wish(new_grant(), json!({"group": "cn=x\\,ou=groups,dc=example"}));
+    assert!(matches!(w.connector_with(&json!({})).prepare(&wish).await, Err(Fault::Refused(why)) if why.contains("group_base")));
 }

@@ -42,6 +42,7 @@ pub(super) mod code {
     pub(in super::super) const INVALID_NAME: u32 = 34;
     pub(in super::super) const INVALID_CREDENTIALS: u32 = 49;
     pub(in super::super) const INSUFFICIENT_ACCESS: u32 = 50;
+    pub(in super::super) const BUSY: u32 = 51;
     /// What Active Directory says when a member is removed that is none.
     pub(in super::super) const UNWILLING: u32 = 53;
     pub(in super::super) const OBJECT_CLASS: u32 = 65;
@@ -53,6 +54,39 @@ pub(super) mod code {
 
 /// Entries to a page: servers cap an answer at 500 or 1000.
 const PAGE: i32 = 250;
+
+/// Tries of a call that the server is too busy for, and the first pause between two.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(30);
+
+/// An answer with a result code.
+trait Told {
+    fn code(&self) -> u32;
+}
+
+impl Told for LdapResult {
+    fn code(&self) -> u32 {
+        self.rc
+    }
+}
+
+impl Told for CompareResult {
+    fn code(&self) -> u32 {
+        self.0.rc
+    }
+}
+
+impl Told for SearchResult {
+    fn code(&self) -> u32 {
+        self.1.rc
+    }
+}
+
+impl Told for (Vec<SearchEntry>, LdapResult) {
+    fn code(&self) -> u32 {
+        self.1.rc
+    }
+}
 
 /// What a call can end with.
 #[derive(Debug)]
@@ -212,9 +246,26 @@ impl Client {
         Ok(entries.into_iter().filter(|entry| !entry.is_ref()).count() > 1)
     }
 
-    async fn call<'a, T>(
+    /// One call; again, with growing pauses, while the server has too much to do.
+    async fn call<'a, T: Told>(
         &'a self,
         op: impl Fn(Ldap) -> BoxFuture<'a, Result<T, LdapError>> + Send + Sync,
+    ) -> Result<T, Failure> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            let answer = self.call_once(&op).await?;
+            if answer.code() != code::BUSY {
+                return Ok(answer);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.call_once(&op).await
+    }
+
+    async fn call_once<'a, T>(
+        &'a self,
+        op: &(impl Fn(Ldap) -> BoxFuture<'a, Result<T, LdapError>> + Send + Sync),
     ) -> Result<T, Failure> {
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1);
         let Some(slot) = self.slots.get(slot) else { return Err(self.unavailable("no connections are configured")) };
@@ -308,7 +359,7 @@ impl Client {
         let said = if told.text.is_empty() { "no reason given" } else { told.text.trim_end_matches('\0') };
         let text = format!("{}: {dn}: {said} ({})", self.url, name_of(told.rc));
         // Time and size limits, busy, unavailable, "other"; and credentials, which may be about to be replaced.
-        let later = matches!(told.rc, 3 | 4 | 11 | code::INVALID_CREDENTIALS | 51 | 52 | 80);
+        let later = matches!(told.rc, 3 | 4 | 11 | code::INVALID_CREDENTIALS | code::BUSY | 52 | 80);
         Err(Failure { code: told.rc, fault: if later { Fault::Unavailable(text) } else { Fault::Refused(text) } })
     }
 }
