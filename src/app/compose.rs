@@ -180,6 +180,14 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
             config.id
         );
         let mut connector = connectors::build(&config, &parts)?;
+        if let Some((other, _)) = targets.iter().find(|(_, other)| share_a_place(other.as_ref(), connector.as_ref())) {
+            anyhow::bail!(
+                "the targets `{}` and `{}` are on the same place, and each would take the other's access for its own: \
+                 make them one target, or give them two marks where their kind tells them apart by that",
+                other.id,
+                config.id
+            );
+        }
         if let Some(wrap) = &setup.wrap {
             connector = wrap(&config, connector);
         }
@@ -264,6 +272,13 @@ fn sources_of(
         parts.push(SourceParts { config, roster });
     }
     Ok(parts)
+}
+
+/// Is a place of one also the other's, or within it?
+fn share_a_place(one: &dyn Connector, other: &dyn Connector) -> bool {
+    let theirs = other.places();
+    let same = |a: &Vec<String>| theirs.iter().any(|b| a.starts_with(b) || b.starts_with(a));
+    one.places().iter().any(same)
 }
 
 fn scheduled(name: &str, schedule: Option<&str>) -> anyhow::Result<()> {

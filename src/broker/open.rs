@@ -196,7 +196,7 @@ impl Broker {
     /// A call that opens came after the grant's end: end whatever it left, by name. The sweep finds what this misses.
     pub(super) async fn end_by_name(&self, grant: &Grant, cause: &Cause) {
         let Some(recipe) = &grant.recipe else { return };
-        let ended = self.revoke_and_verify(&grant.target, recipe).await;
+        let ended = self.revoke_and_verify(&grant.target, recipe, true).await;
         tracing::warn!(grant = %grant.id, target = %grant.target, ended = ended.is_ok(), "opened after its end; ended by name");
         let details = match ended {
             Ok(evidence) => json!({"object": recipe.object, "why": "opened after its end", "evidence": evidence}),

@@ -106,14 +106,22 @@ impl Broker {
             return Outcome::Absent(Box::new(grant), evidence);
         };
         crate::failpoint::hit("reap.before_revoke");
-        match self.revoke_and_verify(&grant.target, &recipe).await {
+        match self.revoke_and_verify(&grant.target, &recipe, grant.activated_at.is_some()).await {
             Ok(evidence) => Outcome::Absent(Box::new(grant), evidence),
             Err(why) => Outcome::Later(Box::new(grant), why),
         }
     }
 
     /// Revoke by recipe and ask the target whether it is gone: the evidence, or why it is not known to be.
-    pub(super) async fn revoke_and_verify(&self, target: &str, recipe: &Recipe) -> Result<Value, String> {
+    ///
+    /// A target that refuses to take away what was open, and then shows nothing of it, is not believed: rights that were
+    /// taken from the broker explain both answers. It is asked again, and in the end a person looks.
+    pub(super) async fn revoke_and_verify(
+        &self,
+        target: &str,
+        recipe: &Recipe,
+        was_open: bool,
+    ) -> Result<Value, String> {
         let Some(target) = self.target_of(target) else {
             return Err(format!(
                 "no target `{target}` is configured; configure it again so that its access can be ended"
@@ -132,6 +140,9 @@ impl Broker {
         let presence = target.bulkhead.call(Purpose::Revoke, verify).await;
         crate::failpoint::hit("reap.after_verify");
         match (revoked, presence) {
+            (Err(Fault::Refused(why)), Ok(Presence::Absent(_))) if was_open => {
+                Err(format!("the target shows nothing of it and refused to take it away: {why}"))
+            }
             (_, Ok(Presence::Absent(evidence))) => Ok(evidence),
             (Err(fault), _) => Err(fault.to_string()),
             (Ok(()), Ok(Presence::Present(seen))) => Err(format!("still there after revocation: {seen}")),

@@ -15,7 +15,7 @@ use crate::{
         id::{CorrelationId, GrantId},
         time::Timestamp,
     },
-    ports::connector::{Found, Presence},
+    ports::connector::{DRIFT, Found, Presence},
     store::LivePlace,
 };
 
@@ -71,6 +71,11 @@ impl Broker {
                 match known.get(&object.grant) {
                     Some(Known::Grant(grant)) if *grant.target == *id => {
                         self.look_wider(cause, grant, object, &mut view).await?;
+                    }
+                    // Two targets on one server see each other's access.
+                    Some(Known::Grant(grant)) if !grant.state.is_terminal() => {
+                        let object = &object.object;
+                        tracing::warn!(target = id, object, "found access of another target's live grant: two targets share this place");
                     }
                     // Nobody knows how long it may last: left alone until its end begins.
                     Some(Known::Unreadable) => {}
@@ -137,7 +142,7 @@ impl Broker {
         self.note_object(cause, "orphan.found", target, object.grant, details).await?;
         tracing::warn!(target, object = object.object, "found access with our mark and no live grant");
         let recipe = Recipe { grant: object.grant, object: object.object.clone(), data: object.data.clone() };
-        match self.revoke_and_verify(target, &recipe).await {
+        match self.revoke_and_verify(target, &recipe, true).await {
             Ok(evidence) => {
                 view.orphans_ended.push(object.object.clone());
                 let details = json!({"object": object.object, "evidence": evidence});
@@ -173,9 +178,16 @@ impl Broker {
                 }
                 let (Some(recipe), Ok(target)) = (&grant.recipe, self.target_for(&grant)) else { continue };
                 let verify = async { Ok(target.connector.verify(recipe).await) };
-                if let Ok(Presence::Absent(evidence)) = target.bulkhead.call(Purpose::Revoke, verify).await {
-                    view.missing.push(grant.id.to_string());
-                    self.drift(cause, &grant, "missing", evidence).await?;
+                match target.bulkhead.call(Purpose::Revoke, verify).await {
+                    Ok(Presence::Absent(evidence)) => {
+                        view.missing.push(grant.id.to_string());
+                        self.drift(cause, &grant, "missing", evidence).await?;
+                    }
+                    Ok(Presence::Present(evidence)) if evidence.get(DRIFT).is_some() => {
+                        view.missing.push(grant.id.to_string());
+                        self.drift(cause, &grant, "altered", evidence).await?;
+                    }
+                    _ => {}
                 }
             }
         }

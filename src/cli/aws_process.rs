@@ -1,11 +1,12 @@
 //! `tidegate aws-credential-process`: the `credential_process` of the AWS command line and SDKs.
 //!
-//! They call it at every command and keep nothing, so what it claimed is kept for the user's session in
-//! `$XDG_RUNTIME_DIR` (memory, mode 0600), and used only while the server says that its grant is live.
+//! They call it at every command and keep nothing, so what it claimed is kept, mode 0600, in `$XDG_RUNTIME_DIR` (memory,
+//! gone with the user's session), or where there is none in `$XDG_STATE_HOME` (`~/.local/state`, on disk). It is used only
+//! while the server says that its grant is live. Many commands at once claim once: the file is locked meanwhile.
 
 use std::{
-    fs,
-    os::unix::fs::DirBuilderExt as _,
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,13 +18,15 @@ use super::{
     exit::{Done, Exit, Failure},
     global::Cx,
     obtain,
-    private_file::Pending,
+    private_file::{Pending, runtime_dir},
     request::Wish,
 };
 use crate::domain::{id::GrantId, time::Timestamp};
 
 /// A copy that ends sooner is not handed out again.
 const LEAST: Duration = Duration::from_secs(60);
+/// Between two tries to get the lock.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Print keys for the AWS command line and SDKs: `credential_process = tidegate aws-credential-process --target T`
 #[derive(Debug, Args)]
@@ -37,7 +40,7 @@ pub struct AwsProcessArgs {
     /// Do not ask for access, even with --reason
     #[arg(long)]
     pub no_request: bool,
-    /// Claim anew each time
+    /// Claim anew each time, and keep nothing: in $XDG_RUNTIME_DIR, or without it under $XDG_STATE_HOME (~/.local/state)
     #[arg(long)]
     pub no_cache: bool,
     /// Show the secret even if a terminal is looking
@@ -57,6 +60,11 @@ async fn keys(args: &AwsProcessArgs, cx: &Cx) -> Result<String, Failure> {
     let wish = (!args.no_request).then_some(&args.wish);
     let grant = obtain::grant(&args.target, wish, cx).await?;
     let place = if args.no_cache { None } else { place(&grant.id) };
+    // Held to the end: whoever comes meanwhile finds what this one claims.
+    let _lock = match &place {
+        Some(place) => Some(locked(place).await?),
+        None => None,
+    };
     if let Some(kept) = place.as_deref().and_then(|p| kept(p, cx.ui.now())) {
         return Ok(kept);
     }
@@ -69,13 +77,37 @@ async fn keys(args: &AwsProcessArgs, cx: &Cx) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Where a grant's copy is kept; `None` where there is no memory of the user's session.
+/// Where a grant's copy is kept; `None` where no directory is the user's alone.
 fn place(grant: &str) -> Option<PathBuf> {
-    let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute() && p.is_dir())?;
-    let dir = run.join("tidegate");
-    let _ = fs::DirBuilder::new().mode(0o700).create(&dir);
     let grant: GrantId = grant.parse().ok()?;
-    dir.is_dir().then(|| dir.join(format!("{grant}.aws.json")))
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = || set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
+    let dir = private_dir(&runtime_dir().or_else(state)?.join("tidegate"))?;
+    Some(dir.join(format!("{grant}.aws.json")))
+}
+
+/// The directory, made if need be, if nobody else may look into it.
+fn private_dir(dir: &Path) -> Option<PathBuf> {
+    let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let found = fs::symlink_metadata(dir).ok().filter(|found| found.is_dir())?;
+    (found.mode() & 0o077 == 0).then(|| dir.to_owned())
+}
+
+/// The lock of a place, once nobody else holds it. The caller's time-out bounds the waiting.
+async fn locked(place: &Path) -> Result<File, Failure> {
+    let path = place.with_extension("lock");
+    let unusable = |e: &dyn std::fmt::Display| {
+        Failure::local(format!("{} cannot be locked: {e}", path.display())).next("give --no-cache")
+    };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|e| unusable(&e))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(AGAIN).await,
+            Err(fs::TryLockError::Error(e)) => return Err(unusable(&e)),
+        }
+    }
 }
 
 /// The copy, if it will still be of use. What has expired goes away here, that of other grants too.
@@ -98,6 +130,21 @@ fn kept(place: &Path, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_place_is_the_users_alone_and_one_at_a_time_uses_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let dir = private_dir(&home.path().join("state/tidegate")).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        let place = dir.join("g.aws.json");
+        let held = locked(&place).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(120), locked(&place)).await.is_err());
+        drop(held);
+        locked(&place).await.unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private_dir(&dir).is_none(), "others may look into it");
+    }
 
     #[test]
     fn only_a_copy_that_is_of_use_is_kept() {

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 use super::{exit::Failure, text::shell_word};
 use crate::domain::secret::Secret;
 
+/// Where systems keep the authorities that they trust.
+const ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// Names of secret fields.
 const SECRETS: [&str; 4] = ["password", "token", "private_key", "secret_access_key"];
 
@@ -111,8 +115,9 @@ impl Credential {
         ]
     }
 
-    /// Variables of libpq, without the password.
-    fn libpq(&self) -> Vec<(String, String)> {
+    /// Variables of libpq, without the password. `root` is the file with the authority that signed the server's
+    /// certificate: libpq knows none of the system's by itself.
+    fn libpq(&self, root: Option<&str>) -> Vec<(String, String)> {
         let pairs = [
             ("PGHOST", "host"),
             ("PGPORT", "port"),
@@ -120,14 +125,28 @@ impl Credential {
             ("PGDATABASE", "database"),
             ("PGSSLMODE", "sslmode"),
         ];
-        pairs.iter().filter_map(|(name, field)| Some(((*name).to_owned(), self.field(field)?))).collect()
+        let mut env: Vec<(String, String)> =
+            pairs.iter().filter_map(|(name, field)| Some(((*name).to_owned(), self.field(field)?))).collect();
+        env.extend(root.map(|file| ("PGSSLROOTCERT".to_owned(), file.to_owned())));
+        env
+    }
+
+    /// The system's authorities, where libpq would refuse the server for want of any.
+    fn system_roots(&self) -> Option<&'static str> {
+        let verifies = self.field("sslmode").is_some_and(|mode| mode.starts_with("verify"));
+        let own = std::env::var_os("PGSSLROOTCERT").is_some()
+            || std::env::var_os("HOME").is_some_and(|home| Path::new(&home).join(".postgresql/root.crt").exists());
+        let known = ROOTS.iter().copied().find(|file| Path::new(file).exists());
+        known.filter(|_| verifies && !own)
     }
 
     /// Environment variables that carry everything, the secret too: for `eval "$(tidegate creds …)"`.
     pub fn env(&self) -> Result<Vec<(String, String)>, Failure> {
         let mut env = self.common();
         if self.is_postgres() {
-            env.extend(self.libpq());
+            // An authority of the server's own does not fit into a variable: libpq wants a file.
+            let root = if self.fields.contains_key("tls_root_cert") { None } else { self.system_roots() };
+            env.extend(self.libpq(root));
             env.push(("PGPASSWORD".to_owned(), self.needed("password", "env")?));
         } else if self.is_aws() {
             env.extend(self.aws_facts());
@@ -184,7 +203,13 @@ impl Credential {
         if self.is_postgres() {
             write("pgpass", &self.pgpass()?)?;
             let mut env = self.common();
-            env.extend(self.libpq());
+            match self.field("tls_root_cert") {
+                Some(authority) => {
+                    write("root.crt", &authority)?;
+                    env.extend(self.libpq(Some(&path("root.crt"))));
+                }
+                None => env.extend(self.libpq(self.system_roots())),
+            }
             env.push(("PGPASSFILE".to_owned(), path("pgpass")));
             return Ok(env);
         }
@@ -250,7 +275,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_password_survives_the_shell_and_the_password_file() {
-        let it = read(postgres());
+        // With its authority, or what this machine trusts would be among the variables.
+        let mut own = postgres();
+        own["credential"]["tls_root_cert"] = "AUTHORITY".into();
+        let it = read(own);
         assert_eq!(it.pgpass().unwrap(), "db\\:1:5433:*:tg_x:a\\\\b\\:c'd\n");
         assert_eq!(
             it.env_lines().unwrap(),
@@ -267,8 +295,15 @@ pub(crate) mod tests {
         let dir = super::super::private_file::TempDir::new().unwrap();
         let env = read(postgres()).child_env(dir.path()).unwrap();
         assert!(env.iter().all(|(_, value)| !value.contains("a\\b")));
-        let (_, file) = env.iter().find(|(name, _)| name == "PGPASSFILE").unwrap();
-        assert!(std::fs::read_to_string(file).unwrap().ends_with(":a\\\\b\\:c'd\n"));
+        let of = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        assert!(std::fs::read_to_string(of("PGPASSFILE").unwrap()).unwrap().ends_with(":a\\\\b\\:c'd\n"));
+        // The authority of the server comes with it, for libpq goes by no other.
+        let mut known = postgres();
+        known["credential"]["tls_root_cert"] = "AUTHORITY\n".into();
+        let dir = super::super::private_file::TempDir::new().unwrap();
+        let env = read(known).child_env(dir.path()).unwrap();
+        let (_, file) = env.iter().find(|(name, _)| name == "PGSSLROOTCERT").unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "AUTHORITY\n");
     }
 
     #[test]

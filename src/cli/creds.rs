@@ -29,6 +29,9 @@ pub struct CredsArgs {
     /// Write it to this file with mode 0600; an SSH certificate goes to FILE-cert.pub beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write over the file of --out if it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Show the secret even if a terminal is looking
     #[arg(long)]
     pub reveal: bool,
@@ -72,8 +75,8 @@ pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
         return Err(Failure::new(Exit::Conflict, "there is no credential to claim for this grant")
             .kept("The access itself is there: it needs no secret, or all claims that are allowed were made."));
     }
-    // The place is made before anything is claimed: a claim ends the copy of an earlier one.
-    let place = args.out.as_deref().map(place).transpose()?;
+    // The places are made before anything is claimed: a claim ends the copy of an earlier one.
+    let place = args.out.as_deref().map(|path| Place::new(path, args.force, format)).transpose()?;
     let (raw, credential) = typed::<Credential>(access::claim(&grant.id, cx).await?)?;
     if let Some(mut agent) = agent {
         hand_to(&mut agent, &credential, cx)?;
@@ -81,15 +84,14 @@ pub async fn run(args: CredsArgs, cx: &Cx) -> Done {
     }
     match place {
         None => show(cx, &raw, &credential, format)?,
-        Some((pending, path)) => {
-            if credential.is_ssh() && format == Format::Env {
-                let [(_, key), (_, certificate)] = credential.ssh_files()?;
-                let mut name = path.clone().into_os_string();
-                name.push("-cert.pub");
-                Pending::reserve(&PathBuf::from(name))?.fill(certificate.as_bytes())?;
-                pending.fill(key.as_bytes())?;
-            } else {
-                pending.fill(rendered(&raw, &credential, format)?.as_bytes())?;
+        Some(Place { path, file, certificate }) => {
+            match certificate {
+                Some(beside) if credential.is_ssh() => {
+                    let [(_, key), (_, certificate)] = credential.ssh_files()?;
+                    beside.fill(certificate.as_bytes())?;
+                    file.fill(key.as_bytes())?;
+                }
+                _ => file.fill(rendered(&raw, &credential, format)?.as_bytes())?,
             }
             cx.ui.note(&format!("written to {} (mode 0600)", text::clean(&path.display().to_string())));
         }
@@ -112,10 +114,24 @@ fn hand_to(agent: &mut Agent, credential: &Credential, cx: &Cx) -> Result<(), Fa
     Ok(())
 }
 
-/// Reserve the file; in a directory it is called `id`, as SSH keys may be.
-fn place(path: &Path) -> Result<(Pending, PathBuf), Failure> {
-    let path = if path.is_dir() { path.join("id") } else { path.to_owned() };
-    Ok((Pending::reserve(&path)?, path))
+/// Where a credential goes.
+struct Place {
+    path: PathBuf,
+    file: Pending,
+    /// Beside it, should it turn out to be a key with a certificate.
+    certificate: Option<Pending>,
+}
+
+impl Place {
+    /// Reserve it; in a directory the file is called `id`, as SSH keys may be.
+    fn new(path: &Path, force: bool, format: Format) -> Result<Self, Failure> {
+        let path = if path.is_dir() { path.join("id") } else { path.to_owned() };
+        let reserve = |path: &Path| if force { Pending::reserve(path) } else { Pending::reserve_new(path) };
+        let mut beside = path.clone().into_os_string();
+        beside.push("-cert.pub");
+        let certificate = (format == Format::Env).then(|| reserve(Path::new(&beside))).transpose()?;
+        Ok(Self { file: reserve(&path)?, certificate, path })
+    }
 }
 
 fn rendered(raw: &Value, credential: &Credential, format: Format) -> Result<String, Failure> {

@@ -30,12 +30,28 @@ pub struct Pending {
     path: PathBuf,
     draft: PathBuf,
     file: File,
+    /// What is there may be written over.
+    replaces: bool,
     done: bool,
 }
 
 impl Pending {
-    /// Reserve the place.
+    /// Reserve the place of a file that is ours to replace.
     pub fn reserve(path: &Path) -> Result<Self, Failure> {
+        Self::make(path, true)
+    }
+
+    /// Reserve the place of a new file: one that is there is somebody's, and holds more than this one secret perhaps.
+    pub fn reserve_new(path: &Path) -> Result<Self, Failure> {
+        if path.symlink_metadata().is_ok() {
+            return Err(Failure::local(format!("{} is there already", path.display()))
+                .kept("No secret was asked for, and the file is as it was.")
+                .next("give another place with --out, or --force to write over it"));
+        }
+        Self::make(path, false)
+    }
+
+    fn make(path: &Path, replaces: bool) -> Result<Self, Failure> {
         let unusable = |e: &dyn std::fmt::Display| {
             Failure::local(format!("{} cannot be written: {e}", path.display()))
                 .kept("No secret was asked for.")
@@ -44,7 +60,7 @@ impl Pending {
         let name = path.file_name().filter(|_| !path.is_dir()).ok_or_else(|| unusable(&"it is a directory"))?;
         let draft = path.with_file_name(random_name(&format!(".{}.", name.to_string_lossy()))?);
         let file = create(&draft).map_err(|e| unusable(&e))?;
-        Ok(Self { path: path.to_owned(), draft, file, done: false })
+        Ok(Self { path: path.to_owned(), draft, file, replaces, done: false })
     }
 
     /// Put the content in place.
@@ -53,10 +69,16 @@ impl Pending {
             .file
             .write_all(bytes)
             .and_then(|()| self.file.sync_all())
-            .and_then(|()| fs::rename(&self.draft, &self.path));
+            .and_then(|()| if self.replaces { fs::rename(&self.draft, &self.path) } else { self.link() });
         written.map_err(|e| Failure::local(format!("{} could not be written: {e}", self.path.display())))?;
         self.done = true;
         Ok(())
+    }
+
+    /// Unlike a renaming, this fails if somebody made the file meanwhile.
+    fn link(&self) -> io::Result<()> {
+        fs::hard_link(&self.draft, &self.path)?;
+        fs::remove_file(&self.draft)
     }
 }
 
@@ -71,11 +93,15 @@ impl Drop for Pending {
 /// A directory with mode 0700 that goes away with everything in it.
 pub struct TempDir(PathBuf);
 
+/// The user's run-time directory: in memory, and gone with the session.
+pub fn runtime_dir() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute() && p.is_dir())
+}
+
 impl TempDir {
     /// A fresh one: in the user's run-time directory (memory) if there is one, else in the temporary directory.
     pub fn new() -> Result<Self, Failure> {
-        let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute() && p.is_dir());
-        let path = run.unwrap_or_else(std::env::temp_dir).join(random_name("tidegate-")?);
+        let path = runtime_dir().unwrap_or_else(std::env::temp_dir).join(random_name("tidegate-")?);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
@@ -112,6 +138,13 @@ mod tests {
         fs::write(&file, "old").unwrap();
         Pending::reserve(&file).unwrap().fill(b"new").unwrap();
         assert_eq!((fs::read(&file).unwrap(), mode(&file), mode(dir.path())), (b"new".to_vec(), 0o600, 0o700));
+        assert!(Pending::reserve_new(&file).is_err(), "what is there is not ours");
+        let other = dir.path().join("other");
+        let (first, second) = (Pending::reserve_new(&other).unwrap(), Pending::reserve_new(&other).unwrap());
+        first.fill(b"first").unwrap();
+        assert!(second.fill(b"second").is_err());
+        assert_eq!((fs::read(&other).unwrap(), mode(&other)), (b"first".to_vec(), 0o600));
+        fs::remove_file(&other).unwrap();
         drop(Pending::reserve(&file).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft that was not filled is gone");
         assert!(Pending::reserve(dir.path()).is_err());

@@ -23,6 +23,12 @@ pub enum Trouble {
     Down,
     /// The target accepts calls and never answers.
     Hangs,
+    /// The target says that every change was made, and makes none.
+    Lies,
+    /// The target does what it is told, and its answers are lost.
+    LosesAnswers,
+    /// The target takes its time, and does all that it says.
+    Slow,
 }
 
 /// A target under test. Methods with a default are for targets that have the thing in question.
@@ -92,6 +98,11 @@ pub trait Harness: Send + Sync {
         Ok(())
     }
 
+    /// The broker's own secrets at the target: what none of its words may show.
+    fn own_secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Bring trouble on the target; `false` if this target cannot have it.
     async fn trouble(&self, _trouble: Trouble) -> Result<bool, String> {
         Ok(false)
@@ -150,6 +161,9 @@ pub const CASES: &[&str] = &[
     "secrets_never_show",
     "open_sessions_are_cut",
     "a_target_in_trouble_is_not_believed",
+    "a_lie_is_not_believed",
+    "a_lost_answer_is_made_good",
+    "a_slow_target_is_waited_for",
     "the_end_comes_with_the_broker_dead",
 ];
 
@@ -179,6 +193,9 @@ pub async fn run_case(harness: &dyn Harness, case: &'static str) -> Result<(), B
         "secrets_never_show" => cases::secrets_never_show(harness).await,
         "open_sessions_are_cut" => cases::open_sessions_are_cut(harness).await,
         "a_target_in_trouble_is_not_believed" => cases::trouble_is_not_believed(harness).await,
+        "a_lie_is_not_believed" => cases::a_lie_is_not_believed(harness).await,
+        "a_lost_answer_is_made_good" => cases::a_lost_answer_is_made_good(harness).await,
+        "a_slow_target_is_waited_for" => cases::a_slow_target_is_waited_for(harness).await,
         "the_end_comes_with_the_broker_dead" => cases::the_end_comes_by_itself(harness).await,
         _ => Err("there is no case of that name".into()),
     };

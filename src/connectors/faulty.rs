@@ -190,6 +190,10 @@ impl Connector for Faulty {
         self.inner.leaves_objects()
     }
 
+    fn places(&self) -> Vec<Vec<String>> {
+        self.inner.places()
+    }
+
     async fn publication(&self, name: &str) -> Option<Publication> {
         self.inner.publication(name).await
     }

@@ -52,10 +52,15 @@ pub struct Wish {
     pub parameters: serde_json::Value,
 }
 
+/// A field of the evidence of a [`Presence::Present`]: the access is there, and what should end it by itself, or what
+/// limits it, is not as it was made. A sweep reports it.
+pub const DRIFT: &str = "drift";
+
 /// What the target answered when it was asked whether the access is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
-    /// Gone. The evidence goes to the audit log.
+    /// Gone. The evidence goes to the audit log. Only what was seen may be said: a target that hides what the broker
+    /// may not see answers as one that holds nothing, and is [`Presence::Unknown`].
     Absent(serde_json::Value),
     /// Still there.
     Present(serde_json::Value),
@@ -138,6 +143,13 @@ pub trait Connector: Send + Sync {
     /// that is not there is drift.
     fn leaves_objects(&self) -> bool {
         true
+    }
+
+    /// What of the target this connector takes for its own, each as a path from the whole to the part: server, base,
+    /// mark. Two targets of one broker on the same place, or one within the other, would take each other's access for
+    /// orphans, or count grants on one membership apart: that is refused at the start.
+    fn places(&self) -> Vec<Vec<String>> {
+        Vec::new()
     }
 
     /// A file for the target's verifiers, by name: `krl`, `ca.pub`.

@@ -34,13 +34,23 @@ fn read(group: &Value) -> Option<Group> {
         Value::Number(n) => Some(n.to_string()),
         _ => None,
     };
-    let members = member(group, "members").and_then(Value::as_array);
-    let ids = members.into_iter().flatten().filter_map(|m| member(m, "value").and_then(text));
+    // Nobody is written as an empty list, as null, or not at all (RFC 7643 §2.5).
+    let members = match member(group, "members") {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(members)) => members,
+        Some(_) => return None,
+    };
+    let ids = members.iter().map(|m| member(m, "value").and_then(text)).collect::<Option<BTreeSet<String>>>()?;
     Some(Group {
         id: member(group, "id").and_then(text)?,
         name: member(group, "displayName").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        members: ids.collect(),
+        members: ids,
     })
+}
+
+/// What cannot be read says nothing: neither that there is no group, nor that nobody is in it.
+fn not_a_group() -> Fault {
+    Fault::Unavailable("its answer is no group".to_owned())
 }
 
 impl ScimClient {
@@ -57,7 +67,7 @@ impl ScimClient {
             Some(group) if member(first, "members").is_some() => Ok(Some(group)),
             // Some leave members out of lists.
             Some(group) => self.group_by_id(&group.id).await,
-            None => Ok(None),
+            None => Err(not_a_group()),
         }
     }
 
@@ -71,14 +81,15 @@ impl ScimClient {
                 Ok(None)
             }
             s if s.is_success() && answer.body.is_object() => Ok(Some(answer)),
-            s if s.is_success() => Err(Fault::Unavailable("its answer is no group".to_owned())),
+            s if s.is_success() => Err(not_a_group()),
             _ => Err(answer.fault()),
         }
     }
 
     /// The group of that id, with its members; `None` if the server itself says that there is none.
     pub async fn group_by_id(&self, id: &str) -> Result<Option<Group>, Fault> {
-        Ok(self.raw_group(id).await?.and_then(|answer| read(&answer.body)))
+        let Some(answer) = self.raw_group(id).await? else { return Ok(None) };
+        read(&answer.body).filter(|group| group.id == id).map(Some).ok_or_else(not_a_group)
     }
 
     /// Put users into a group.
@@ -125,7 +136,7 @@ impl ScimClient {
         }
         let Some(now) = self.raw_group(id).await? else { return Err(gone()) };
         // Without an ETag, two writers of a whole group can undo each other; reading back shows it, and it is done again.
-        let mut members = read(&now.body).map(|g| g.members).unwrap_or_default();
+        let mut members = read(&now.body).ok_or_else(not_a_group)?.members;
         edit(&mut members);
         let mut group = now.body.as_object().cloned().unwrap_or_default();
         group.remove("meta");

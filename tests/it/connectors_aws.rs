@@ -32,6 +32,19 @@ use crate::{
     servers::moto::{ACCOUNT, Gate, Mode, Moto, shared, texts, tool, unique},
 };
 
+/// The broker's own.
+const SECRET: &str = "the-brokers-own-secret-access-key";
+
+fn mode_of(trouble: Trouble) -> Mode {
+    match trouble {
+        Trouble::Down => Mode::Down,
+        Trouble::Hangs => Mode::Hangs,
+        Trouble::Lies => Mode::LiesAlways,
+        Trouble::LosesAnswers => Mode::LosesAnswers,
+        Trouble::Slow => Mode::Slow,
+    }
+}
+
 /// The broker's keys, as a credentials file of AWS.
 pub fn credentials(dir: &Path, key: &str, secret: &str) -> String {
     let path = dir.join("aws-credentials");
@@ -39,15 +52,15 @@ pub fn credentials(dir: &Path, key: &str, secret: &str) -> String {
     path.display().to_string()
 }
 
-fn broker(world: &World, url: &str) -> Value {
+pub fn broker(world: &World, url: &str) -> Value {
     json!({
-        "credentials_file": credentials(world.path(), "AKIABROKER", "secret"),
+        "credentials_file": credentials(world.path(), "AKIABROKER", SECRET),
         "region": "us-east-1",
         "endpoint_url": url,
     })
 }
 
-fn target(kind: &str, timeout: u32, settings: &Value) -> TargetConfig {
+pub fn target(kind: &str, timeout: u32, settings: &Value) -> TargetConfig {
     serde_json::from_value(json!({"id": TARGET, "kind": kind, "timeout_seconds": timeout, "settings": settings}))
         .unwrap()
 }
@@ -65,20 +78,20 @@ pub fn is_denied<'a>(policies: impl IntoIterator<Item = &'a String>, source: &st
     })
 }
 
-struct Roles {
-    world: World,
-    moto: &'static Moto,
-    gate: Gate,
-    role: String,
+pub struct Roles {
+    pub world: World,
+    pub moto: &'static Moto,
+    pub gate: Gate,
+    pub role: String,
 }
 
 impl Roles {
-    async fn new(clock: Arc<dyn Clock>) -> Self {
+    pub async fn new(clock: Arc<dyn Clock>) -> Self {
         let moto = shared();
         Self { world: World::new(clock), moto, gate: Gate::before(moto).await, role: moto.role().await }
     }
 
-    fn connect(&self) -> Arc<dyn Connector> {
+    pub fn connect(&self) -> Arc<dyn Connector> {
         let settings = json!({"roles": [self.role], "broker": broker(&self.world, &self.gate.url())});
         build(&target("aws_sts", 2, &settings), &self.world.parts()).unwrap()
     }
@@ -87,15 +100,15 @@ impl Roles {
         wish(self.world.grant(), json!({"role": self.role}))
     }
 
-    async fn intent(&self, connector: &dyn Connector, lasting: Duration) -> Intent {
+    pub async fn intent(&self, connector: &dyn Connector, lasting: Duration) -> Intent {
         intent(connector, self.wished(), self.world.clock.now().plus_std(lasting)).await
     }
 
-    fn claim(&self, intent: &Intent) -> Claim {
+    pub fn claim(&self, intent: &Intent) -> Claim {
         self.world.ledger.issue(TARGET, intent, self.world.clock.now())
     }
 
-    async fn denied(&self, source: &str) -> bool {
+    pub async fn denied(&self, source: &str) -> bool {
         is_denied(self.moto.policies(&self.role).await.values(), source, self.world.clock.now())
     }
 }
@@ -167,8 +180,12 @@ impl Harness for Roles {
     }
 
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
-        self.gate.set(if trouble == Trouble::Down { Mode::Down } else { Mode::Hangs });
+        self.gate.set(mode_of(trouble));
         Ok(true)
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![SECRET.into()]
     }
 
     async fn heal(&self) -> Result<(), String> {
@@ -415,16 +432,16 @@ async fn aws_sts_needs_no_more_than_it_says_and_its_deny_is_felt() {
     assert!(unseen().0);
 }
 
-struct Members {
-    world: World,
-    moto: &'static Moto,
-    gate: Gate,
-    group: String,
-    user: String,
+pub struct Members {
+    pub world: World,
+    pub moto: &'static Moto,
+    pub gate: Gate,
+    pub group: String,
+    pub user: String,
 }
 
 impl Members {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let moto = shared();
         let (group, user) = (unique("group"), unique("user"));
         moto.iam(&[("Action", "CreateGroup"), ("GroupName", &group)]).await;
@@ -434,7 +451,7 @@ impl Members {
         Self { world, moto, gate: Gate::before(moto).await, group, user }
     }
 
-    fn connect(&self) -> Arc<dyn Connector> {
+    pub fn connect(&self) -> Arc<dyn Connector> {
         let settings = json!({
             "groups": [self.group],
             "users": {"ana": self.user},
@@ -444,16 +461,16 @@ impl Members {
         build(&target("aws_iam_group", 2, &settings), &self.world.parts()).unwrap()
     }
 
-    async fn is_member(&self) -> bool {
+    pub async fn is_member(&self) -> bool {
         self.moto.members(&self.group).await.contains(&self.user)
     }
 
-    async fn change(&self, action: &str) {
+    pub async fn change(&self, action: &str) {
         let group = self.group.rsplit('/').next().unwrap();
         self.moto.iam(&[("Action", action), ("GroupName", group), ("UserName", &self.user)]).await;
     }
 
-    async fn open(&self, connector: &dyn Connector) -> Intent {
+    pub async fn open(&self, connector: &dyn Connector) -> Intent {
         let end = self.world.clock.now().plus_std(Duration::from_mins(5));
         let intent = intent(connector, Harness::wish(self, self.world.grant()), end).await;
         self.world.ledger.intend(TARGET, &intent);
@@ -461,7 +478,7 @@ impl Members {
         intent
     }
 
-    async fn close(&self, connector: &dyn Connector, recipe: &Recipe) -> Value {
+    pub async fn close(&self, connector: &dyn Connector, recipe: &Recipe) -> Value {
         self.world.ledger.end(recipe.grant);
         connector.revoke(recipe).await.unwrap();
         match connector.verify(recipe).await {
@@ -510,8 +527,12 @@ impl Harness for Members {
     }
 
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
-        self.gate.set(if trouble == Trouble::Down { Mode::Down } else { Mode::Hangs });
+        self.gate.set(mode_of(trouble));
         Ok(true)
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![SECRET.into()]
     }
 
     async fn heal(&self) -> Result<(), String> {

@@ -86,6 +86,8 @@ impl Harness for Group {
         self.world.directory.set_mood(match trouble {
             Trouble::Down => Mood::Failing,
             Trouble::Hangs => Mood::Hanging,
+            // It is no server that could lie or lose an answer.
+            Trouble::Lies | Trouble::LosesAnswers | Trouble::Slow => return Ok(false),
         });
         Ok(true)
     }

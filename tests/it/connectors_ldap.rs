@@ -34,15 +34,18 @@ use tokio::sync::Mutex;
 use crate::{
     connectors::{self, TARGET, config},
     connectors_postgres::{new_grant, now},
-    servers::slapd::{BROKER, PASSWORD, Slapd},
+    servers::{
+        slapd::{BROKER, PASSWORD, Slapd},
+        way::{self, Mood, Way},
+    },
 };
 
 const LONG: Duration = Duration::from_mins(10);
 pub const OPS: &str = "cn=ops,ou=groups,dc=example";
 pub const ODD: &str = "cn=a\\, b \\28c\\29,ou=groups,dc=example";
 const UNIX: &str = "cn=unix,ou=groups,dc=example";
-const ANA: &str = "uid=ana,ou=people,dc=example";
-const BEN: &str = "uid=ben,ou=people,dc=example";
+pub const ANA: &str = "uid=ana,ou=people,dc=example";
+pub const BEN: &str = "uid=ben,ou=people,dc=example";
 
 /// A directory and a broker's surroundings.
 pub struct World {
@@ -71,35 +74,35 @@ impl World {
         it
     }
 
-    fn connector(&self) -> Arc<dyn Connector> {
+    pub fn connector(&self) -> Arc<dyn Connector> {
         self.connector_with(&json!({"placeholder": "cn=nobody"}))
     }
 
-    fn connector_with(&self, more: &Value) -> Arc<dyn Connector> {
+    pub fn connector_with(&self, more: &Value) -> Arc<dyn Connector> {
         let mut config = config("ldap", &self.settings(more));
         config.timeout_seconds = 5;
         build(&config, &self.surroundings.parts()).unwrap()
     }
 
-    fn ledger(&self) -> &FakeLedger {
+    pub fn ledger(&self) -> &FakeLedger {
         &self.surroundings.ledger
     }
 
     /// An intent that the ledger knows.
-    async fn intent(&self, c: &dyn Connector, group: &str) -> Intent {
+    pub async fn intent(&self, c: &dyn Connector, group: &str) -> Intent {
         let wish = connectors::wish(new_grant(), json!({ "group": group }));
         let intent = connectors::intent(c, wish, now().plus_std(LONG)).await;
         self.ledger().intend(TARGET, &intent);
         intent
     }
 
-    async fn open(&self, c: &dyn Connector, group: &str) -> Intent {
+    pub async fn open(&self, c: &dyn Connector, group: &str) -> Intent {
         let intent = self.intent(c, group).await;
         c.activate(&intent).await.unwrap();
         intent
     }
 
-    async fn close(&self, c: &dyn Connector, recipe: &Recipe) -> Value {
+    pub async fn close(&self, c: &dyn Connector, recipe: &Recipe) -> Value {
         self.ledger().end(recipe.grant);
         c.revoke(recipe).await.unwrap();
         match c.verify(recipe).await {
@@ -137,6 +140,23 @@ struct Suite {
     attribute: &'static str,
     member: &'static str,
     trouble: Mutex<Option<Trouble>>,
+    way: Way,
+}
+
+impl Suite {
+    async fn new(world: World, more: Value, group: &'static str, attribute: &'static str, member: &'static str) -> Self {
+        let port = |url: String| url.rsplit(':').next().unwrap().parse().unwrap();
+        let plain = more["plain"] == true;
+        let way = Way::to(port(if plain { world.slapd.ldap() } else { world.slapd.ldaps() }), way::ldap).await;
+        let mut more = more;
+        if more.as_object_mut().unwrap().remove("plain").is_some() {
+            more["tls_root_cert"] = Value::Null;
+        }
+        if more.get("url").is_none() {
+            more["url"] = json!(format!("{}://127.0.0.1:{}", if plain { "ldap" } else { "ldaps" }, way.port));
+        }
+        Self { world, more, group, attribute, member, trouble: Mutex::new(None), way }
+    }
 }
 
 #[async_trait]
@@ -183,6 +203,12 @@ impl Harness for Suite {
         match trouble {
             Trouble::Down => self.world.slapd.stop(),
             Trouble::Hangs => self.world.slapd.freeze(),
+            // Only in clear can the way tell a change from a question, and only where the broker takes it.
+            Trouble::Lies if self.more["tls_root_cert"].is_null() => self.way.set(Mood::Lies),
+            Trouble::Lies => return Ok(false),
+            Trouble::LosesAnswers | Trouble::Slow if self.more["start_tls"] == true => return Ok(false),
+            Trouble::LosesAnswers => self.way.set(Mood::LosesAnswers),
+            Trouble::Slow => self.way.set(Mood::Slow(Duration::from_millis(100))),
         }
         *self.trouble.lock().await = Some(trouble);
         Ok(true)
@@ -192,17 +218,20 @@ impl Harness for Suite {
         match self.trouble.lock().await.take() {
             Some(Trouble::Down) => self.world.slapd.again(),
             Some(Trouble::Hangs) => self.world.slapd.thaw(),
-            None => {}
+            _ => self.way.set(Mood::Pass),
         }
         Ok(())
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![PASSWORD.into()]
     }
 }
 
 #[tokio::test]
 async fn ldap_conforms_with_names_over_ldaps() {
     let more = json!({"placeholder": "cn=nobody"});
-    let suite =
-        Suite { world: World::new(), more, group: OPS, attribute: "member", member: ANA, trouble: Mutex::new(None) };
+    let suite = Suite::new(World::new(), more, OPS, "member", ANA).await;
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");
     }
@@ -211,12 +240,24 @@ async fn ldap_conforms_with_names_over_ldaps() {
 }
 
 #[tokio::test]
+async fn ldap_conforms_at_a_server_that_lies() {
+    let more = json!({"placeholder": "cn=nobody", "plain": true});
+    let suite = Suite::new(World::new(), more, OPS, "member", ANA).await;
+    for case in ["a_lie_is_not_believed", "a_lost_answer_is_made_good", "secrets_never_show"] {
+        if let Err(broken) = conformance::run_case(&suite, case).await {
+            panic!("{broken}");
+        }
+    }
+    assert_eq!(suite.world.members(OPS).await, [BEN]);
+}
+
+#[tokio::test]
 async fn ldap_conforms_with_user_ids_over_start_tls() {
     let world = World::new();
     let more = json!({
         "url": world.slapd.ldap(), "start_tls": true, "member_attribute": "memberUid", "member_value": "uid",
     });
-    let suite = Suite { world, more, group: UNIX, attribute: "memberUid", member: "ana", trouble: Mutex::new(None) };
+    let suite = Suite::new(world, more, UNIX, "memberUid", "ana").await;
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");
     }
@@ -492,12 +533,13 @@ async fn ldap_measured_against_a_bare_client() {
     for _ in 0..CONNECTIONS {
         handles.push(w.slapd.bound(BROKER, PASSWORD).await);
     }
-    let (filter, wanted) = (format!("(member={ANA})"), ["description"]);
+    let everything = "(objectClass=*)";
     let (mut bare, grant) = ([Duration::ZERO; 2], new_grant());
     for (adds, took) in [true, false].into_iter().zip(&mut bare) {
         let started = stopwatch();
         let change = |n: usize| {
-            let (mut ldap, filter) = (handles[n % CONNECTIONS].clone(), filter.as_str());
+            let mut ldap = handles[n % CONNECTIONS].clone();
+            let (mut second, mut third) = (ldap.clone(), ldap.clone());
             async move {
                 let mark = format!("tidegate {grant} {ANA}");
                 let value = |v: &str| HashSet::from([v.to_owned()]);
@@ -505,7 +547,14 @@ async fn ldap_measured_against_a_bare_client() {
                     if adds { Mod::Add(name.to_owned(), value(v)) } else { Mod::Delete(name.to_owned(), value(v)) }
                 });
                 ldap.modify(&group(n), mods.to_vec()).await.unwrap().success().unwrap();
-                ldap.search(&group(n), Scope::Base, filter, wanted).await.unwrap().success().unwrap();
+                // The look: the entry and the member, at once; of who is out, what he is called now.
+                let group = group(n);
+                let entry = second.search(&group, Scope::Base, everything, ["description", "entryUUID"]);
+                let (entry, member) = tokio::join!(entry, third.compare(&group, "member", ANA));
+                entry.unwrap().success().unwrap();
+                if !member.unwrap().equal().unwrap() {
+                    ldap.search(ANA, Scope::Base, everything, ["entryUUID"]).await.unwrap().success().unwrap();
+                }
             }
         };
         futures::stream::iter(0..MEASURED).map(change).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;

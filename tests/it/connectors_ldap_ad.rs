@@ -118,3 +118,18 @@ async fn ldap_check_tells_a_domain_that_knows_time_limited_membership() {
         assert!(findings.iter().any(|f| f.ok && f.detail.contains(said)), "{findings:#?}");
     }
 }
+
+#[tokio::test]
+async fn ldap_a_domain_that_hides_its_members_is_not_believed() {
+    let d = Domain::start().await;
+    let c = d.connector(&json!({}));
+    let held = d.intend(c.as_ref(), 600).await;
+    c.activate(&held).await.unwrap();
+    d.server.state.lock().unwrap().hides_members = true;
+    d.world.ledger.end(held.recipe.grant);
+    let seen = c.verify(&held.recipe).await;
+    assert!(matches!(&seen, Presence::Unknown(why) if why.contains("no right")), "{seen:?}");
+    assert!(c.prepare(&wish(d.world.grant(), json!({ "group": GROUP }))).await.is_err(), "nor of the prior state");
+    d.server.state.lock().unwrap().hides_members = false;
+    d.close(c.as_ref(), &held).await;
+}

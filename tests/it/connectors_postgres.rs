@@ -37,7 +37,7 @@ use tidegate::{
 
 use crate::servers::postgres::{Postgres, shared};
 
-const BROKER_PASSWORD: &str = "the broker's own \\ password";
+pub const BROKER_PASSWORD: &str = "the broker's own \\ password";
 
 /// A database of its own, with a broker, a fixed role `app_…` that may use table `data`, and an heir `heir_…`.
 pub struct World<'a> {
@@ -93,7 +93,7 @@ impl<'a> World<'a> {
         self.connector_with(&json!({}))
     }
 
-    fn connector_with(&self, extra: &Value) -> Arc<dyn Connector> {
+    pub fn connector_with(&self, extra: &Value) -> Arc<dyn Connector> {
         connector(&self.settings(extra))
     }
 
@@ -101,7 +101,7 @@ impl<'a> World<'a> {
         wish(grant, json!({"roles": [self.name("app")]}))
     }
 
-    async fn intent(&self, c: &dyn Connector, lasting: Duration) -> Intent {
+    pub async fn intent(&self, c: &dyn Connector, lasting: Duration) -> Intent {
         self.intent_with(c, lasting, json!({"roles": [self.name("app")]})).await
     }
 
@@ -175,7 +175,7 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::E
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
 }
 
-const LONG: Duration = Duration::from_mins(10);
+pub const LONG: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 async fn a_grant_from_open_to_proof() {

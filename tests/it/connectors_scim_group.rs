@@ -25,7 +25,10 @@ use tidegate::{
 use crate::{
     connectors::{self, TARGET, config},
     connectors_postgres::{new_grant, now},
-    servers::scim::ScimServer,
+    servers::{
+        scim::{ScimServer, TOKEN},
+        way::{self, Mood, Way},
+    },
 };
 
 struct Suite {
@@ -34,6 +37,7 @@ struct Suite {
     group: String,
     account: String,
     frozen: std::sync::Mutex<bool>,
+    way: Way,
 }
 
 impl Suite {
@@ -43,11 +47,15 @@ impl Suite {
         let holder = connectors::wish(new_grant(), json!({})).holder_name;
         let account = server.plant(json!({"userName": holder, "active": true})).await;
         let group = server.make_group("Editors").await;
-        Self { server, surroundings, group, account, frozen: std::sync::Mutex::new(false) }
+        let port = server.url().rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
+        let way = Way::to(port, way::http).await;
+        Self { server, surroundings, group, account, frozen: std::sync::Mutex::new(false), way }
     }
 
     fn connector(&self) -> Arc<dyn Connector> {
-        let mut config = config("scim_group", &self.server.settings());
+        let mut settings = self.server.settings();
+        settings["url"] = json!(format!("http://127.0.0.1:{}/v2", self.way.port));
+        let mut config = config("scim_group", &settings);
         config.timeout_seconds = 3;
         build(&config, &self.surroundings.parts()).unwrap()
     }
@@ -108,10 +116,21 @@ impl Harness for Suite {
         false
     }
 
+    fn own_secrets(&self) -> Vec<String> {
+        vec![TOKEN.into()]
+    }
+
     /// It keeps everything in memory, so it is stopped and not ended: it does not answer.
     async fn trouble(&self, trouble: Trouble) -> Result<bool, String> {
-        if trouble == Trouble::Down {
-            return Ok(false);
+        match trouble {
+            Trouble::Down => return Ok(false),
+            Trouble::Hangs => {}
+            Trouble::Lies => self.way.set(Mood::Lies),
+            Trouble::LosesAnswers => self.way.set(Mood::LosesAnswers),
+            Trouble::Slow => self.way.set(Mood::Slow(Duration::from_millis(50))),
+        }
+        if trouble != Trouble::Hangs {
+            return Ok(true);
         }
         self.server.signal("STOP").await;
         *self.frozen.lock().unwrap() = true;
@@ -119,6 +138,7 @@ impl Harness for Suite {
     }
 
     async fn heal(&self) -> Result<(), String> {
+        self.way.set(Mood::Pass);
         let frozen = std::mem::take(&mut *self.frozen.lock().unwrap());
         if frozen {
             self.server.signal("CONT").await;

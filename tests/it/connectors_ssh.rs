@@ -110,6 +110,8 @@ impl Harness for Host {
         match trouble {
             Trouble::Down => fs::rename(self.world.path().join("published"), self.away()).map_err(|e| e.to_string())?,
             Trouble::Hangs => self.world.ledger.set_mood(Mood::Hanging),
+            // It is no server that could lie or lose an answer.
+            Trouble::Lies | Trouble::LosesAnswers | Trouble::Slow => return Ok(false),
         }
         Ok(true)
     }

@@ -85,6 +85,8 @@ impl Harness for Tokens {
         self.world.ledger.set_mood(match trouble {
             Trouble::Down => Mood::Failing,
             Trouble::Hangs => Mood::Hanging,
+            // It is no server that could lie or lose an answer.
+            Trouble::Lies | Trouble::LosesAnswers | Trouble::Slow => return Ok(false),
         });
         Ok(true)
     }

@@ -29,6 +29,7 @@ use crate::{
     connectors::{self, TARGET, config},
     connectors_postgres::{new_grant, now, password},
     servers::{
+        way::{self, Mood, Way},
         openbao::{OpenBao, shared},
         postgres::{self, Postgres},
     },
@@ -203,12 +204,19 @@ struct Suite<'a> {
     world: World<'a>,
     ledger: FakeLedger,
     trouble: Mutex<Option<Trouble>>,
+    way: Way,
 }
 
 #[async_trait]
 impl Harness for Suite<'_> {
     async fn connector(&self) -> Result<Arc<dyn Connector>, String> {
-        Ok(self.world.connector_within(2))
+        let mut settings = self.world.settings();
+        settings["address"] = json!(format!("http://127.0.0.1:{}", self.way.port));
+        let mut config = config("vault", &settings);
+        config.timeout_seconds = 2;
+        let connector = build(&config, &self.world.surroundings.parts()).map_err(|e| e.to_string())?;
+        connector.validate(&self.world.parameters()).map_err(|e| e.to_string())?;
+        Ok(connector)
     }
 
     fn ledger(&self) -> &FakeLedger {
@@ -264,6 +272,9 @@ impl Harness for Suite<'_> {
         match trouble {
             Trouble::Down => self.world.bao.stop(),
             Trouble::Hangs => self.world.bao.freeze(),
+            Trouble::Lies => self.way.set(Mood::Lies),
+            Trouble::LosesAnswers => self.way.set(Mood::LosesAnswers),
+            Trouble::Slow => self.way.set(Mood::Slow(Duration::from_millis(30))),
         }
         *self.trouble.lock().await = Some(trouble);
         Ok(true)
@@ -273,9 +284,13 @@ impl Harness for Suite<'_> {
         match self.trouble.lock().await.take() {
             Some(Trouble::Down) => self.world.bao.start().await,
             Some(Trouble::Hangs) => self.world.bao.thaw(),
-            None => {}
+            _ => self.way.set(Mood::Pass),
         }
         Ok(())
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![std::fs::read_to_string(self.world.token_file()).unwrap().trim().to_owned()]
     }
 }
 
@@ -283,7 +298,8 @@ impl Harness for Suite<'_> {
 async fn vault_conforms() {
     let bao = OpenBao::dedicated().await;
     let world = World::new(&bao, postgres::shared()).await;
-    let suite = Suite { world, ledger: FakeLedger::new(), trouble: Mutex::new(None) };
+    let way = Way::to(bao.address().rsplit(':').next().unwrap().parse().unwrap(), way::http).await;
+    let suite = Suite { world, ledger: FakeLedger::new(), trouble: Mutex::new(None), way };
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");
     }

@@ -1,6 +1,9 @@
 //! The targets of the crash matrix that are no part of the broker.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::{
     connectors_aws::credentials,
@@ -8,8 +11,49 @@ use crate::{
     connectors_postgres::World as Postgres,
     connectors_vault::World as Vault,
     crash_matrix::Kind,
-    servers::{moto, openbao, postgres::shared},
+    servers::{moto, openbao, postgres::shared, scim::ScimServer},
 };
+
+/// Servers of one run of the matrix, started when first asked for.
+#[derive(Default)]
+pub struct Servers {
+    scim: OnceCell<ScimServer>,
+}
+
+/// Two groups of one application, with the way there.
+pub struct Scim {
+    servers: Arc<Servers>,
+    /// Names and ids.
+    pub groups: Vec<(String, String)>,
+    account: String,
+}
+
+impl Scim {
+    async fn new(servers: &Arc<Servers>) -> Self {
+        let start = || async {
+            let server = ScimServer::start().await;
+            server.plant(json!({"userName": "ana", "active": true})).await;
+            server
+        };
+        let server = servers.scim.get_or_init(start).await;
+        let mut groups = Vec::new();
+        for what in ["editors", "admins"] {
+            let name = moto::unique(what);
+            let id = server.make_group(&name).await;
+            groups.push((name, id));
+        }
+        let account = server.user("ana").await.expect("ana")["id"].as_str().unwrap().to_owned();
+        Self { servers: Arc::clone(servers), groups, account }
+    }
+
+    fn server(&self) -> &ScimServer {
+        self.servers.scim.get().expect("it was started")
+    }
+
+    pub async fn is_in(&self, group: &str) -> bool {
+        self.server().members(group).await.contains(&self.account)
+    }
+}
 
 /// A target that is no part of the broker.
 pub enum Far {
@@ -17,16 +61,18 @@ pub enum Far {
     Vault(Vault<'static>),
     Ldap(Ldap),
     Aws(Aws),
+    Scim(Scim),
 }
 
 impl Far {
-    pub async fn new(kind: Kind) -> Option<Self> {
+    pub async fn new(kind: Kind, servers: &Arc<Servers>) -> Option<Self> {
         match kind {
             Kind::Token | Kind::Ssh | Kind::Directory => None,
             Kind::Postgres => Some(Self::Postgres(Postgres::new(shared()).await)),
             Kind::Vault => Some(Self::Vault(Vault::new(openbao::shared().await, shared()).await)),
             Kind::Ldap => Some(Self::Ldap(Ldap::new())),
             Kind::AwsSts | Kind::AwsIamGroup => Some(Self::Aws(Aws::new(kind).await)),
+            Kind::ScimGroup => Some(Self::Scim(Scim::new(servers).await)),
         }
     }
 
@@ -42,6 +88,10 @@ impl Far {
             Self::Ldap(world) => {
                 let settings = world.settings(&json!({"connections": 2}));
                 ("ldap", settings, [json!({"group": connectors_ldap::OPS}), json!({"group": connectors_ldap::ODD})])
+            }
+            Self::Scim(world) => {
+                let parameters = [0, 1].map(|n: usize| json!({"group": world.groups[n].0}));
+                ("scim_group", world.server().settings(), parameters)
             }
             Self::Aws(world) => (world.kind, world.settings.clone(), world.parameters.clone()),
         }

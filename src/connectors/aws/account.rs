@@ -1,7 +1,8 @@
 //! How the broker comes into AWS, and one call with its retries.
 //!
 //! Credentials are AWS's own affair: a credentials file, or whatever the default chain of the SDK finds (environment,
-//! web identity, container, instance). They are held by the SDK and are read again as soon as AWS refuses them.
+//! web identity, container, instance). They are fetched once, and again shortly before their end or as soon as AWS
+//! refuses them.
 
 use std::{
     fmt,
@@ -14,7 +15,10 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
     retry::RetryConfig,
 };
-use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_sts::operation::assume_role::{AssumeRoleOutput, builders::AssumeRoleFluentBuilder};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
@@ -24,7 +28,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 use url::Url;
 
-use super::ApiError;
+use super::{ApiError, Arn};
 use crate::{
     connectors::{Parts, call::limit},
     domain::catalog::TargetConfig,
@@ -34,6 +38,8 @@ use crate::{
 /// Tries of one call that AWS is too busy for.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(80);
+/// Credentials that end sooner are fetched anew.
+const NEAR_END: Duration = Duration::from_mins(2);
 
 /// How the broker itself comes in: `[target.settings.broker]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -64,6 +70,9 @@ impl Broker {
             if url.scheme() != "https" && !(url.scheme() == "http" && here) {
                 return Err("settings.broker: `endpoint_url` must be https, or http on this machine".into());
             }
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err("settings.broker: `endpoint_url` holds no name and no password: see `credentials_file`".into());
+            }
         }
         Ok(())
     }
@@ -89,6 +98,7 @@ impl Caller {
 pub struct Account {
     broker: Broker,
     partition: String,
+    number: String,
     limit: Duration,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -98,7 +108,7 @@ pub struct Account {
 
 /// What lasts as long as one set of credentials.
 pub struct Session {
-    config: SdkConfig,
+    credentials: Credentials,
     sts: aws_sdk_sts::Client,
     caller: OnceCell<Caller>,
 }
@@ -120,8 +130,8 @@ impl TimeSource for BrokerTime {
 }
 
 impl Account {
-    /// From configuration. Calls nobody yet.
-    pub fn new(broker: &Broker, partition: &str, config: &TargetConfig, parts: &Parts) -> Result<Self, String> {
+    /// The account that `of` is in, from configuration. Calls nobody yet.
+    pub fn new(broker: &Broker, of: &Arn, config: &TargetConfig, parts: &Parts) -> Result<Self, String> {
         broker.checked()?;
         let limit = limit(config);
         #[allow(
@@ -138,7 +148,8 @@ impl Account {
             .map_err(|e| format!("no HTTP client: {e}"))?;
         Ok(Self {
             broker: broker.clone(),
-            partition: partition.to_owned(),
+            partition: of.partition().to_owned(),
+            number: of.account().to_owned(),
             limit,
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
@@ -149,17 +160,25 @@ impl Account {
 
     /// Who the broker is; asked once for each set of credentials.
     pub async fn caller(&self) -> Result<Caller, Fault> {
-        let asked = self.call("STS", |session| {
-            Box::pin(async move {
-                let ask = || async {
-                    let said = session.sts.get_caller_identity().send().await.map_err(|e| ApiError::of_sdk(&e))?;
-                    let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
-                    Ok(Caller { arn: text(said.arn()), account: text(said.account()) })
-                };
-                session.caller.get_or_try_init(ask).await.cloned()
-            })
-        });
-        Ok(asked.await?)
+        Ok(self.call("STS", |session| Box::pin(async move { session.caller().await })).await?)
+    }
+
+    /// The account's number.
+    pub fn number(&self) -> &str {
+        &self.number
+    }
+
+    /// IAM's calls name no account: with keys of another one they would be answered, and answer for that one.
+    pub(super) async fn must_be_ours(&self, session: &Session) -> Result<(), ApiError> {
+        let caller = session.caller().await?;
+        if caller.account == self.number {
+            return Ok(());
+        }
+        Err(ApiError::unreachable(format!(
+            "the broker's credentials are of account {}, and the target is in account {}: nothing is asked or believed \
+             with them",
+            caller.account, self.number
+        )))
     }
 
     /// Assume a role.
@@ -184,7 +203,7 @@ impl Account {
             let mut renewed = false;
             let mut tried = 0;
             loop {
-                let session = self.session().await;
+                let session = self.session().await?;
                 match call(Arc::clone(&session)).await {
                     Err(e) if e.is_about_credentials() && !renewed => {
                         renewed = true;
@@ -219,10 +238,14 @@ impl Account {
         }
     }
 
-    async fn session(&self) -> Arc<Session> {
+    /// What the credentials of now opened. Credentials that end soon are left in time, and a session with them.
+    async fn session(&self) -> Result<Arc<Session>, ApiError> {
         let mut session = self.session.lock().await;
-        if let Some(session) = session.as_ref() {
-            return Arc::clone(session);
+        let soon = self.time() + NEAR_END;
+        if let Some(session) = session.as_ref()
+            && session.credentials.expiry().is_none_or(|end| end > soon)
+        {
+            return Ok(Arc::clone(session));
         }
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -247,9 +270,11 @@ impl Account {
             loader = loader.endpoint_url(url.as_str());
         }
         let config = loader.load().await;
-        let made = Arc::new(Session { sts: aws_sdk_sts::Client::new(&config), config, caller: OnceCell::new() });
-        *session = Some(Arc::clone(&made));
-        made
+        let credentials = obtained(&config).await?;
+        // STS and IAM are asked with the same ones: who the broker is holds for both.
+        let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build();
+        let made = Session { credentials, sts: aws_sdk_sts::Client::new(&config), caller: OnceCell::new() };
+        Ok(Arc::clone(session.insert(Arc::new(made))))
     }
 
     /// Where IAM is, and the region that its signatures name.
@@ -268,17 +293,30 @@ impl Account {
 }
 
 impl Session {
-    /// The credentials of now.
-    pub(super) async fn credentials(&self) -> Result<Credentials, ApiError> {
-        let none = || ApiError::unreachable("the broker has no AWS credentials: see `settings.broker`");
-        let provider = self.config.credentials_provider().ok_or_else(none)?;
-        // The SDK's own calls go through its cache; this is its provider, which caches where that is of use.
-        provider.provide_credentials().await.map_err(|e| {
-            let mut cause: &dyn std::error::Error = &e;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            ApiError::unreachable(format!("the broker's AWS credentials cannot be had: {cause}"))
-        })
+    /// The credentials that it is made with.
+    pub(super) const fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
+
+    /// Who they are of.
+    async fn caller(&self) -> Result<Caller, ApiError> {
+        let ask = || async {
+            let said = self.sts.get_caller_identity().send().await.map_err(|e| ApiError::of_sdk(&e))?;
+            let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
+            Ok(Caller { arn: text(said.arn()), account: text(said.account()) })
+        };
+        self.caller.get_or_try_init(ask).await.cloned()
+    }
+}
+
+async fn obtained(config: &SdkConfig) -> Result<Credentials, ApiError> {
+    let none = || ApiError::unreachable("the broker has no AWS credentials: see `settings.broker`");
+    let provider = config.credentials_provider().ok_or_else(none)?;
+    provider.provide_credentials().await.map_err(|e| {
+        let mut cause: &dyn std::error::Error = &e;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        ApiError::unreachable(format!("the broker's AWS credentials cannot be had: {cause}"))
+    })
 }

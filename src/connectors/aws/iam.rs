@@ -25,7 +25,30 @@ pub struct RoleFacts {
     pub max_session: u32,
 }
 
+/// What has a name today, and an id for good (`AIDA…`, `AGPA…`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// As it is called now.
+    pub name: String,
+    /// What it stays, however it is called.
+    pub id: String,
+}
+
 type Fields = Vec<(String, String)>;
+
+fn id_in(fields: &Fields, name: &str) -> Result<String, ApiError> {
+    one(fields, name).map(str::to_owned).ok_or_else(|| ApiError::unreachable(format!("IAM's answer holds no {name}")))
+}
+
+/// Names with their ids: each element holds one of both.
+fn named(fields: &Fields, name: &str, id: &str) -> Result<Vec<Named>, ApiError> {
+    let of = |wanted: &str| fields.iter().filter(|(field, _)| field == wanted).map(|(_, v)| v.clone()).collect();
+    let (names, ids): (Vec<String>, Vec<String>) = (of(name), of(id));
+    if names.len() != ids.len() {
+        return Err(ApiError::unreachable(format!("IAM's answer does not hold a {id} for each {name}")));
+    }
+    Ok(names.into_iter().zip(ids).map(|(name, id)| Named { name, id }).collect())
+}
 
 impl Account {
     /// A role; `None` if there is none of that name.
@@ -42,7 +65,8 @@ impl Account {
         let Some(fields) = found(self.iam("GetRolePolicy", &arguments, &["PolicyDocument"]).await)? else {
             return Ok(None);
         };
-        let encoded = one(&fields, "PolicyDocument").unwrap_or_default();
+        let missing = || ApiError::unreachable("IAM's answer holds no policy");
+        let encoded = one(&fields, "PolicyDocument").ok_or_else(missing)?;
         // Percent-encoded (RFC 3986), where a plus is a plus.
         let form = format!("d={}", encoded.replace('+', "%2B"));
         Ok(form_urlencoded::parse(form.as_bytes()).next().map(|(_, text)| text.into_owned()))
@@ -62,17 +86,38 @@ impl Account {
 
     /// Names of the inline policies of a role; `None` if there is no such role.
     pub async fn role_policies(&self, role: &str) -> Result<Option<Vec<String>>, ApiError> {
-        self.list("ListRolePolicies", &[("RoleName", role)], "member").await
+        let fields = self.list("ListRolePolicies", &[("RoleName", role)], &["member"]).await?;
+        Ok(fields.map(|fields| fields.into_iter().map(|(_, name)| name).collect()))
     }
 
-    /// Names of the users in a group; `None` if there is no such group.
-    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, ApiError> {
-        self.list("GetGroup", &[("GroupName", group)], "UserName").await
+    /// The id of a user; `None` if there is none of that name.
+    pub async fn user_id(&self, name: &str) -> Result<Option<String>, ApiError> {
+        let fields = found(self.iam("GetUser", &[("UserName", name)], &["UserId"]).await)?;
+        fields.map(|fields| id_in(&fields, "UserId")).transpose()
     }
 
-    /// Names of the groups that a user is in; `None` if there is no such user.
-    pub async fn groups_of(&self, user: &str) -> Result<Option<Vec<String>>, ApiError> {
-        self.list("ListGroupsForUser", &[("UserName", user)], "GroupName").await
+    /// The id of a group; `None` if there is none of that name.
+    pub async fn group_id(&self, name: &str) -> Result<Option<String>, ApiError> {
+        let asked = self.iam("GetGroup", &[("GroupName", name), ("MaxItems", "1")], &["GroupId"]).await;
+        found(asked)?.map(|fields| id_in(&fields, "GroupId")).transpose()
+    }
+
+    /// The users in a group; `None` if there is no such group.
+    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<Named>>, ApiError> {
+        let fields = self.list("GetGroup", &[("GroupName", group)], &["UserName", "UserId"]).await?;
+        fields.map(|fields| named(&fields, "UserName", "UserId")).transpose()
+    }
+
+    /// The groups that a user is in; `None` if there is no such user.
+    pub async fn groups_of(&self, user: &str) -> Result<Option<Vec<Named>>, ApiError> {
+        let fields = self.list("ListGroupsForUser", &[("UserName", user)], &["GroupName", "GroupId"]).await?;
+        fields.map(|fields| named(&fields, "GroupName", "GroupId")).transpose()
+    }
+
+    /// All groups of the account.
+    pub async fn groups(&self) -> Result<Vec<Named>, ApiError> {
+        let fields = self.list("ListGroups", &[], &["GroupName", "GroupId"]).await?;
+        named(&fields.unwrap_or_default(), "GroupName", "GroupId")
     }
 
     /// Put a user into a group; being in it already is done.
@@ -85,26 +130,28 @@ impl Account {
         found(self.iam("RemoveUserFromGroup", &[("GroupName", group), ("UserName", user)], &[]).await).map(drop)
     }
 
-    /// The whole of a list that comes in pages.
+    /// These fields of the whole of a list that comes in pages.
     async fn list(
         &self,
         action: &str,
         arguments: &[(&str, &str)],
-        field: &str,
-    ) -> Result<Option<Vec<String>>, ApiError> {
+        wanted: &[&str],
+    ) -> Result<Option<Fields>, ApiError> {
         let (mut all, mut marker) = (Vec::new(), None::<String>);
         loop {
             let mut arguments = arguments.to_vec();
             arguments.push(("MaxItems", PAGE));
             arguments.extend(marker.as_deref().map(|m| ("Marker", m)));
-            let asked = self.iam(action, &arguments, &[field, "IsTruncated", "Marker"]).await;
+            let asked = self.iam(action, &arguments, &[wanted, &["IsTruncated", "Marker"]].concat()).await;
             let Some(fields) = found(asked)? else { return Ok(None) };
-            all.extend(fields.iter().filter(|(name, _)| name == field).map(|(_, value)| value.clone()));
+            let more = one(&fields, "IsTruncated").map(str::to_owned);
             let next = one(&fields, "Marker").map(str::to_owned).filter(|m| !m.is_empty());
-            if one(&fields, "IsTruncated") != Some("true") || next.is_none() || next == marker {
-                return Ok(Some(all));
+            all.extend(fields.into_iter().filter(|(name, _)| wanted.contains(&name.as_str())));
+            match more.as_deref() {
+                Some("false") => return Ok(Some(all)),
+                Some("true") if next.is_some() && next != marker => marker = next,
+                _ => return Err(ApiError::unreachable(format!("the answer of {action} does not say where it ends"))),
             }
-            marker = next;
         }
     }
 
@@ -112,10 +159,12 @@ impl Account {
     async fn iam(&self, action: &str, arguments: &[(&str, &str)], wanted: &[&str]) -> Result<Fields, ApiError> {
         let body = form(action, arguments);
         let answer = self.call("IAM", |session| Box::pin(self.send(session, body.clone()))).await?;
+        answered(&answer, action)?;
         elements(&answer, wanted)
     }
 
     async fn send(&self, session: Arc<Session>, body: String) -> Result<String, ApiError> {
+        self.must_be_ours(&session).await?;
         let (url, region) = self.iam_endpoint();
         let request = self.signed(&session, &url, region, &body).await?;
         let lost = |e: reqwest::Error| {
@@ -152,7 +201,7 @@ impl Account {
         body: &str,
     ) -> Result<reqwest::Request, ApiError> {
         let unsigned = |e: &dyn std::fmt::Display| ApiError::unreachable(format!("no request could be signed: {e}"));
-        let identity = session.credentials().await?.into();
+        let identity = session.credentials().clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(region)
@@ -194,6 +243,14 @@ fn form(action: &str, arguments: &[(&str, &str)]) -> String {
         }
     }
     form
+}
+
+/// Is that the whole answer to this operation? A page of something in between, or half an answer, says nothing.
+fn answered(xml: &str, action: &str) -> Result<(), ApiError> {
+    let root = format!("{action}Response");
+    let whole = Document::new(xml).next_start_element().is_some_and(|element| element.local() == root)
+        && xml.trim_end().strip_suffix('>').is_some_and(|rest| rest.trim_end().ends_with(&root));
+    if whole { Ok(()) } else { Err(ApiError::unreachable(format!("what answered {action} is not IAM"))) }
 }
 
 /// `None` for what is not there.
@@ -247,6 +304,10 @@ mod tests {
         let listed = "<R><PolicyNames><member>tg-1</member><member>tg-2</member></PolicyNames></R>";
         assert_eq!(elements(listed, &["member"]).unwrap().len(), 2);
         assert!(elements("nonsense", &["member"]).is_err());
+        assert!(answered(xml, "GetGroup").is_ok());
+        for other in ["<html>we are down</html>", "", "<GetGroupResponse>", "<GetGroupResponse/><x/>", &xml[..200]] {
+            assert!(answered(other, "GetGroup").is_err(), "{other}");
+        }
         assert_eq!(form("A", &[("B", "* +ä")]), "Action=A&Version=2010-05-08&B=%2A%20%2B%C3%A4");
     }
 }

@@ -13,4 +13,5 @@ pub use self::{
     arn::Arn,
     check::{finding, judged, look_at_caller},
     error::ApiError,
+    iam::Named,
 };

@@ -125,7 +125,13 @@ pub(super) fn rights(groups: &[Arn]) -> String {
                 "Action": ["iam:GetGroup", "iam:AddUserToGroup", "iam:RemoveUserFromGroup"],
                 "Resource": groups,
             },
-            { "Sid": "ReadBack", "Effect": "Allow", "Action": "iam:ListGroupsForUser", "Resource": users },
+            {
+                "Sid": "ReadBack",
+                "Effect": "Allow",
+                "Action": ["iam:ListGroupsForUser", "iam:GetUser"],
+                "Resource": users,
+            },
+            { "Sid": "FindWhatWasRenamed", "Effect": "Allow", "Action": "iam:ListGroups", "Resource": "*" },
         ],
     });
     serde_json::to_string_pretty(&policy).unwrap_or_default()

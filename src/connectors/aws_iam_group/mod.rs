@@ -4,26 +4,28 @@
 //! Never makes a user or a group, and never takes out a member that no grant has put in.
 
 mod config;
+mod place;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use self::config::{Parameters, Settings};
+use self::{
+    config::{Parameters, Settings},
+    place::{Data, Place},
+};
 use super::{
     BuildError, Parts,
     aws::{Account, Arn, finding, judged, look_at_caller},
-    membership::{Counted, Seat, Seen, shared},
+    membership::Counted,
 };
 use crate::{
     domain::{
         capability::{Description, RevocationClass, Rights},
         catalog::TargetConfig,
-        grant::{Claim, Intent, Recipe, Shared, object_name},
-        id::GrantId,
+        grant::{Claim, Intent, Recipe, object_name},
         secret::Minted,
-        time::Timestamp,
     },
     ports::{
         connector::{BadParameters, Connector, Fault, Finding, Found, Presence, Wish},
@@ -47,19 +49,12 @@ pub struct AwsIamGroup {
     ledger: Arc<dyn Holdings>,
 }
 
-/// One user's place in one group.
-struct Place<'a> {
-    account: &'a Account,
-    group: String,
-    user: String,
-}
-
 /// From configuration.
 pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
     let bad = |text: String| BuildError::settings(config, text);
     let (settings, groups) = Settings::read(config).map_err(bad)?;
-    let partition = groups.first().map(Arn::partition).unwrap_or_default().to_owned();
-    let account = Account::new(&settings.broker, &partition, config, parts).map_err(bad)?;
+    let Some(first) = groups.first() else { return Err(bad("settings: `groups` names no group".into())) };
+    let account = Account::new(&settings.broker, first, config, parts).map_err(bad)?;
     Ok(Arc::new(AwsIamGroup {
         target: config.id.to_string(),
         settings,
@@ -70,18 +65,9 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
     }))
 }
 
-/// The natural key of a membership: neither name can hold a slash.
-fn key(group: &str, user: &str) -> String {
-    format!("{group}/{user}")
-}
-
 impl AwsIamGroup {
-    /// The place that a recipe is about.
     fn place(&self, recipe: &Recipe) -> Result<Place<'_>, Fault> {
-        let shared = shared(recipe)?;
-        let unreadable = || Fault::Refused("the recipe cannot be read: its key is not group/user".into());
-        let (group, user) = shared.key.split_once('/').ok_or_else(unreadable)?;
-        Ok(Place { account: &self.account, group: group.to_owned(), user: user.to_owned() })
+        Ok(Place { account: &self.account, data: Data::read(recipe)? })
     }
 
     async fn look_at(&self, group: &Arn) -> Result<Vec<Finding>, Fault> {
@@ -96,38 +82,20 @@ impl AwsIamGroup {
         let add = self.account.add_to_group(name, PROBE).await;
         let remove = self.account.remove_from_group(name, PROBE).await;
         let list = self.account.groups_of(PROBE).await.map(drop);
-        for (right, answer) in
-            [("iam:AddUserToGroup", add), ("iam:RemoveUserFromGroup", remove), ("iam:ListGroupsForUser", list)]
-        {
+        let user = self.account.user_id(PROBE).await.map(drop);
+        let groups = self.account.groups().await.map(drop);
+        for (right, answer) in [
+            ("iam:AddUserToGroup", add),
+            ("iam:RemoveUserFromGroup", remove),
+            ("iam:ListGroupsForUser", list),
+            ("iam:GetUser", user),
+            ("iam:ListGroups", groups),
+        ] {
             let (ok, detail) = judged(right, answer)?;
             let fix = format!("attach to the broker: {}", config::rights(std::slice::from_ref(group)));
             findings.push(finding(&format!("may change {name}: {right}"), ok, detail, fix));
         }
         Ok(findings)
-    }
-}
-
-#[async_trait]
-impl Seat for Place<'_> {
-    async fn look(&self) -> Result<Seen, Fault> {
-        let groups = self.account.groups_of(&self.user).await?;
-        let present = groups.as_ref().is_some_and(|groups| groups.contains(&self.group));
-        let details = json!({ "user_exists": groups.is_some(), "listed": present });
-        Ok(Seen { present, marks: BTreeSet::new(), details })
-    }
-
-    async fn take(&self, _grant: GrantId, _until: Timestamp) -> Result<(), Fault> {
-        let taken = self.account.add_to_group(&self.group, &self.user).await;
-        crate::failpoint::hit("aws_iam_group.taken");
-        Ok(taken?)
-    }
-
-    async fn leave(&self, _grant: GrantId, last: bool) -> Result<(), Fault> {
-        if last {
-            self.account.remove_from_group(&self.group, &self.user).await?;
-            crate::failpoint::hit("aws_iam_group.left");
-        }
-        Ok(())
     }
 }
 
@@ -189,12 +157,17 @@ impl Connector for AwsIamGroup {
         let wanted = Parameters::read(&wish.parameters, &self.settings).map_err(|e| Fault::Refused(e.0))?;
         let user = self.settings.user_of(&wish.holder_name).map_err(Fault::Refused)?;
         let group = wanted.group.name().to_owned();
-        if self.account.groups_of(&user).await?.is_none() {
+        let Some(user_id) = self.account.user_id(&user).await? else {
             return Err(Fault::Refused(format!("the account has no IAM user `{user}`")));
-        }
-        let place = Place { account: &self.account, group: group.clone(), user: user.clone() };
-        let shared: Shared = self.counted.prior(key(&group, &user), &place).await?;
-        Ok(Recipe { grant: wish.grant, object: object_name(wish.grant), data: json!({ "shared": shared }) })
+        };
+        let Some(group_id) = self.account.group_id(&group).await? else {
+            return Err(Fault::Refused(format!("the account has no group `{group}`")));
+        };
+        let data = Data::new(group, user, group_id, user_id);
+        let mut place = Place { account: &self.account, data };
+        place.data.shared = self.counted.prior(place.data.shared.key.clone(), &place).await?;
+        let data = serde_json::to_value(place.data).map_err(|e| Fault::Refused(e.to_string()))?;
+        Ok(Recipe { grant: wish.grant, object: object_name(wish.grant), data })
     }
 
     async fn activate(&self, intent: &Intent) -> Result<Value, Fault> {
@@ -215,8 +188,9 @@ impl Connector for AwsIamGroup {
             Ok(place) => place,
             Err(e) => return Presence::Unknown(e.to_string()),
         };
-        let Presence::Absent(first) = self.counted.verify(recipe, &place).await else {
-            return self.counted.verify(recipe, &place).await;
+        let first = match self.counted.verify(recipe, &place).await {
+            Presence::Absent(first) => first,
+            other => return other,
         };
         tokio::time::sleep(Duration::from_secs(u64::from(self.settings.between_looks_seconds))).await;
         match self.counted.verify(recipe, &place).await {
@@ -232,19 +206,28 @@ impl Connector for AwsIamGroup {
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {
         let mut found = Vec::new();
         for group in &self.groups {
-            for user in self.account.group_members(group.name()).await?.unwrap_or_default() {
-                let key = key(group.name(), &user);
-                for held in self.ledger.holdings(&self.target, &key).await?.iter().filter(|h| !h.was_there) {
-                    let shared = Shared { key: key.clone(), was_there: false };
-                    found.push(Found {
-                        object: object_name(held.grant),
-                        grant: held.grant,
-                        native_expiry: None,
-                        data: json!({ "shared": shared }),
-                    });
+            let Some(members) = self.account.group_members(group.name()).await? else { continue };
+            let group_id = self.account.group_id(group.name()).await?.unwrap_or_default();
+            for user in members {
+                let data = Data::new(group.name().to_owned(), user.name, group_id.clone(), user.id);
+                // Older recipes know names only.
+                for data in [data.by_names(), data] {
+                    let held = self.ledger.holdings(&self.target, &data.shared.key).await?;
+                    for held in held.iter().filter(|h| !h.was_there) {
+                        found.push(Found {
+                            object: object_name(held.grant),
+                            grant: held.grant,
+                            native_expiry: None,
+                            data: serde_json::to_value(&data).map_err(|e| Fault::Refused(e.to_string()))?,
+                        });
+                    }
                 }
             }
         }
         Ok(found)
+    }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        self.groups.iter().map(|group| vec![KIND.to_owned(), group.to_string()]).collect()
     }
 }

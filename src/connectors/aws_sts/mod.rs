@@ -11,6 +11,7 @@ mod deny;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -35,13 +36,16 @@ use crate::{
     },
     ports::{
         clock::Clock,
-        connector::{BadParameters, Connector, Fault, Finding, Found, Presence, Wish},
+        connector::{BadParameters, Connector, DRIFT, Fault, Finding, Found, Presence, Wish},
         revocations::Revocations,
     },
 };
 
 /// The kind's name in configuration.
 pub const KIND: &str = "aws_sts";
+
+/// Calls at once of one sweep.
+const WIDTH: usize = 8;
 
 /// Roles of one account.
 pub struct AwsSts {
@@ -57,6 +61,9 @@ pub struct AwsSts {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Data {
     role: String,
+    /// What the deny bears; the target's, where an older recipe does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
     /// Of an orphan, which the ledger does not know: when the last session that it may have has expired by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sessions_end: Option<Timestamp>,
@@ -73,8 +80,8 @@ enum AtRole {
 pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>, BuildError> {
     let settings = |text: String| BuildError::settings(config, text);
     let (read, roles) = Settings::read(config).map_err(settings)?;
-    let partition = roles.first().map(Arn::partition).unwrap_or_default().to_owned();
-    let account = Account::new(&read.broker, &partition, config, parts).map_err(settings)?;
+    let Some(first) = roles.first() else { return Err(settings("settings: `roles` names no role".into())) };
+    let account = Account::new(&read.broker, first, config, parts).map_err(settings)?;
     Ok(Arc::new(AwsSts {
         settings: read,
         roles,
@@ -92,6 +99,14 @@ fn data(recipe: &Recipe) -> Result<(Data, Arn), Fault> {
     Ok((data, role))
 }
 
+fn drifted(mut evidence: Value) -> Value {
+    let said = evidence.get("deny").cloned();
+    if let (Some(fields), Some(said)) = (evidence.as_object_mut(), said) {
+        fields.insert(DRIFT.into(), said);
+    }
+    evidence
+}
+
 fn foreign(role: &Arn, policy: &str) -> Fault {
     Fault::Foreign(format!("the policy {policy} of the role {} is not what Tidegate writes", role.name()))
 }
@@ -101,15 +116,19 @@ impl AwsSts {
         Parameters::read(parameters, &self.settings).map_err(|e| Fault::Refused(e.0))
     }
 
-    async fn at_role(&self, role: &Arn, recipe: &Recipe) -> Result<AtRole, Fault> {
+    fn mark<'a>(&'a self, data: &'a Data) -> &'a str {
+        data.mark.as_deref().unwrap_or(&self.settings.mark)
+    }
+
+    async fn at_role(&self, role: &Arn, recipe: &Recipe, data: &Data) -> Result<AtRole, Fault> {
         let found = self.account.role_policy(role.name(), &recipe.object).await?;
         Ok(found.map_or(AtRole::Nothing, |text| {
-            Deny::read(&text, recipe.grant, &self.settings.mark).map_or(AtRole::Foreign, AtRole::Ours)
+            Deny::read(&text, recipe.grant, self.mark(data)).map_or(AtRole::Foreign, AtRole::Ours)
         }))
     }
 
-    async fn put(&self, role: &Arn, grant: GrantId, deny: Deny) -> Result<(), ApiError> {
-        let (name, document) = (object_name(grant), deny.document(grant, &self.settings.mark));
+    async fn put(&self, role: &Arn, grant: GrantId, data: &Data, deny: Deny) -> Result<(), ApiError> {
+        let (name, document) = (object_name(grant), deny.document(grant, self.mark(data)));
         let put = || self.account.put_role_policy(role.name(), &name, &document);
         match put().await {
             // The role's policies have 10,240 characters together. What has outlived its sessions makes room.
@@ -120,25 +139,31 @@ impl AwsSts {
 
     /// Our denies of a role, with the grants that they are of.
     async fn denies(&self, role: &Arn) -> Result<Vec<(GrantId, Deny)>, ApiError> {
-        let mut denies = Vec::new();
-        for name in self.account.role_policies(role.name()).await?.unwrap_or_default() {
-            let Some(grant) = grant_of_object(&name).filter(|grant| object_name(*grant) == name) else { continue };
-            let Some(text) = self.account.role_policy(role.name(), &name).await? else { continue };
-            denies.extend(Deny::read(&text, grant, &self.settings.mark).map(|deny| (grant, deny)));
-        }
-        Ok(denies)
+        let names = self.account.role_policies(role.name()).await?.unwrap_or_default();
+        let ours = names.into_iter().filter_map(|name| {
+            let grant = grant_of_object(&name).filter(|grant| object_name(*grant) == name)?;
+            Some((grant, name))
+        });
+        let read = stream::iter(ours).map(|(grant, name)| async move {
+            let text = self.account.role_policy(role.name(), &name).await?;
+            Ok(text.and_then(|text| Deny::read(&text, grant, &self.settings.mark)).map(|deny| (grant, deny)))
+        });
+        let read: Vec<Option<(GrantId, Deny)>> = read.buffer_unordered(WIDTH).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// Delete the denies that have outlived the last session that they are for; how many.
     async fn collect(&self, role: &Arn) -> Result<usize, ApiError> {
+        self.collect_of(role, &self.denies(role).await?).await
+    }
+
+    async fn collect_of(&self, role: &Arn, denies: &[(GrantId, Deny)]) -> Result<usize, ApiError> {
         let now = self.clock.now();
-        let mut deleted = 0;
-        for (grant, deny) in self.denies(role).await? {
-            if matches!(deny, Deny::Now(until) if until <= now) {
-                self.account.delete_role_policy(role.name(), &object_name(grant)).await?;
-                deleted += 1;
-            }
-        }
+        let over = denies.iter().filter(|(_, deny)| matches!(deny, Deny::Now(until) if *until <= now));
+        let names: Vec<String> = over.map(|(grant, _)| object_name(*grant)).collect();
+        let deleted = names.len();
+        let delete = |name: String| async move { self.account.delete_role_policy(role.name(), &name).await };
+        stream::iter(names).map(delete).buffer_unordered(WIDTH).try_collect::<Vec<()>>().await?;
         Ok(deleted)
     }
 
@@ -151,12 +176,13 @@ impl AwsSts {
     async fn looked_at(&self, recipe: &Recipe) -> Result<Presence, Fault> {
         let (data, role) = data(recipe)?;
         let ends = self.sessions_end(&data, recipe.grant).await?;
-        let at_role = self.at_role(&role, recipe).await?;
+        let at_role = self.at_role(&role, recipe, &data).await?;
         let now = self.clock.now();
         let live = ends.is_some_and(|ends| ends > now);
         let evidence = |deny: &str| {
             json!({
                 "role": role.as_str(),
+                "account": self.account.number(),
                 "policy": recipe.object,
                 "deny": deny,
                 "sessions_end": ends,
@@ -177,15 +203,14 @@ impl AwsSts {
             AtRole::Nothing if self.account.role(role.name()).await?.is_none() => {
                 Presence::Absent(evidence("the role does not exist, so no session of it works"))
             }
-            AtRole::Nothing => Presence::Present(evidence("missing")),
+            // Without it, nothing but the broker ends the sessions.
+            AtRole::Nothing => Presence::Present(drifted(evidence("missing"))),
             AtRole::Foreign if !live => Presence::Absent(evidence("another policy has its name; no session lives")),
-            AtRole::Foreign => Presence::Present(evidence("another policy has its name")),
+            AtRole::Foreign => Presence::Present(drifted(evidence("another policy has its name"))),
         })
     }
 
     async fn assume(&self, wanted: &Parameters, intent: &Intent, claim: &Claim) -> Result<Minted, Fault> {
-        let left = intent.not_after.seconds_since(claim.at);
-        let lasting = left.min(wanted.session).max(SHORTEST);
         let name = format!("{}.{}", intent.recipe.object, claim.number);
         let mut tags = vec![("tidegate:holder", config::tag(&intent.holder_name))];
         tags.push(("tidegate:entitlement", config::tag(&intent.entitlement)));
@@ -198,6 +223,9 @@ impl AwsSts {
         let said = self
             .account
             .assume_role(|call| {
+                // Of this very call: tries before it may have taken their time, and the deny has its own end.
+                let left = intent.not_after.seconds_since(self.clock.now().max(claim.at));
+                let lasting = left.min(wanted.session).max(SHORTEST);
                 let arns = wanted.policy_arns.iter().map(|a| PolicyDescriptorType::builder().arn(a.as_str()).build());
                 let arns: Vec<_> = arns.collect();
                 call.role_arn(wanted.role.as_str())
@@ -313,23 +341,24 @@ impl Connector for AwsSts {
                  give the broker a user"
             )));
         }
-        let data = Data { role: wanted.role.to_string(), sessions_end: None };
+        let data =
+            Data { role: wanted.role.to_string(), mark: Some(self.settings.mark.clone()), sessions_end: None };
         let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
         Ok(Recipe { grant: wish.grant, object: object_name(wish.grant), data })
     }
 
     async fn activate(&self, intent: &Intent) -> Result<Value, Fault> {
         self.parameters(&intent.parameters)?;
-        let (_, role) = data(&intent.recipe)?;
+        let (data, role) = data(&intent.recipe)?;
         let end = Timestamp::from_seconds(intent.not_after.seconds());
-        match self.at_role(&role, &intent.recipe).await? {
+        match self.at_role(&role, &intent.recipe, &data).await? {
             AtRole::Foreign => return Err(foreign(&role, &intent.recipe.object)),
             AtRole::Ours(Deny::Now(_)) => {
                 return Err(Fault::Refused("the grant was ended: its deny is in force".into()));
             }
             AtRole::Ours(Deny::From(at)) if at == end => {}
             AtRole::Nothing | AtRole::Ours(Deny::From(_)) => {
-                self.put(&role, intent.recipe.grant, Deny::From(end)).await.map_err(|e| {
+                self.put(&role, intent.recipe.grant, &data, Deny::From(end)).await.map_err(|e| {
                     if e.code == "LimitExceeded" {
                         Fault::Refused(format!(
                             "the role {} has no room for another deny, without which nothing is opened: AWS gives its \
@@ -354,13 +383,14 @@ impl Connector for AwsSts {
 
     async fn mint(&self, intent: &Intent, claim: &Claim) -> Result<Minted, Fault> {
         let wanted = self.parameters(&intent.parameters)?;
-        let (_, role) = data(&intent.recipe)?;
-        if intent.not_after.seconds_since(claim.at).seconds() == 0 || intent.not_after <= claim.at {
+        let (data, role) = data(&intent.recipe)?;
+        let now = self.clock.now().max(claim.at);
+        if intent.not_after.seconds_since(now).seconds() == 0 || intent.not_after <= now {
             return Err(Fault::Refused("less than a second is left of the grant".into()));
         }
         // Written at activation; nothing is minted that it is not there for.
         let end = Timestamp::from_seconds(intent.not_after.seconds());
-        match self.at_role(&role, &intent.recipe).await? {
+        match self.at_role(&role, &intent.recipe, &data).await? {
             AtRole::Ours(Deny::From(at)) if at <= end => {}
             AtRole::Ours(Deny::Now(_)) => {
                 return Err(Fault::Refused("the grant was ended: its deny is in force".into()));
@@ -377,12 +407,12 @@ impl Connector for AwsSts {
         let (data, role) = data(recipe)?;
         let ends = self.sessions_end(&data, recipe.grant).await?;
         let live = ends.filter(|ends| *ends > self.clock.now());
-        let done = match (self.at_role(&role, recipe).await?, live) {
+        let done = match (self.at_role(&role, recipe, &data).await?, live) {
             (AtRole::Foreign, Some(_)) => return Err(foreign(&role, &recipe.object)),
             (AtRole::Foreign | AtRole::Nothing, None) => Ok(()),
             (AtRole::Ours(Deny::Now(until)), Some(ends)) if until >= ends => Ok(()),
             (AtRole::Ours(_), None) => self.account.delete_role_policy(role.name(), &recipe.object).await,
-            (AtRole::Ours(_) | AtRole::Nothing, Some(ends)) => self.put(&role, recipe.grant, Deny::Now(ends)).await,
+            (AtRole::Ours(_) | AtRole::Nothing, Some(ends)) => self.put(&role, recipe.grant, &data, Deny::Now(ends)).await,
         };
         crate::failpoint::hit("aws_sts.revoke.denied");
         match done {
@@ -396,18 +426,29 @@ impl Connector for AwsSts {
         self.looked_at(recipe).await.unwrap_or_else(|e| Presence::Unknown(e.to_string()))
     }
 
+    /// Each role once, and several at once: the whole sweep is one call, with one time-out.
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {
+        let looks = stream::iter(self.roles.clone()).map(|role| async move {
+            let denies = self.denies(&role).await?;
+            self.collect_of(&role, &denies).await?;
+            Ok::<_, ApiError>((role, denies))
+        });
+        let looked: Vec<_> = looks.buffer_unordered(WIDTH).try_collect().await?;
         let mut found = Vec::new();
-        for role in &self.roles {
-            self.collect(role).await?;
-            for (grant, deny) in self.denies(role).await? {
-                // A deny in force is not access: it stays until the last session has expired.
-                let Deny::From(at) = deny else { continue };
-                let data = Data { role: role.to_string(), sessions_end: Some(last_session_ends(at)) };
-                let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
-                found.push(Found { object: object_name(grant), grant, native_expiry: Some(at), data });
-            }
+        let each = looked.iter().flat_map(|(role, denies)| denies.iter().map(move |(grant, deny)| (role, *grant, *deny)));
+        for (role, grant, deny) in each {
+            // A deny in force is not access: it stays until the last session has expired.
+            let Deny::From(at) = deny else { continue };
+            let mark = Some(self.settings.mark.clone());
+            let data = Data { role: role.to_string(), mark, sessions_end: Some(last_session_ends(at)) };
+            let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
+            found.push(Found { object: object_name(grant), grant, native_expiry: Some(at), data });
         }
         Ok(found)
+    }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        let of = |role: &Arn| vec![KIND.to_owned(), role.to_string(), self.settings.mark.clone()];
+        self.roles.iter().map(of).collect()
     }
 }

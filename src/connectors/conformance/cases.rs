@@ -343,6 +343,10 @@ pub async fn secrets_never_show(h: &dyn Harness) -> Case {
     .with_subscriber(subscriber)
     .await?;
     let log = String::from_utf8_lossy(&lines.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    for secret in h.own_secrets() {
+        ensure(!seen.contains(&secret), || "the broker's own secret shows in an answer of the connector".into())?;
+        ensure(!log.contains(&secret), || "the broker's own secret shows in the log".into())?;
+    }
     for (name, secret) in held.minted.iter().flat_map(|m| &m.secrets) {
         for part in secret.expose().lines().filter(|l| l.len() >= 12 && !l.starts_with("-----")) {
             ensure(!seen.contains(part), || format!("the secret `{name}` shows in an answer of the connector"))?;
@@ -389,6 +393,73 @@ async fn in_trouble(h: &dyn Harness, c: &dyn Connector, held: &Held, trouble: Tr
     ensure(!matches!(presence, Presence::Absent(_)), || format!("{trouble:?}: verify said {presence:?}"))?;
     let findings = timeout(h.patience(), c.check()).await.map_err(|_| late("check"))?;
     ensure(findings.iter().any(|f| !f.ok), || format!("{trouble:?}: check found nothing wrong"))
+}
+
+/// "OK" without an effect: the look that follows tells, for ending and for opening.
+pub async fn a_lie_is_not_believed(h: &dyn Harness) -> Case {
+    let c = h.connector().await?;
+    let held = open(h, c.as_ref(), h.long()).await?;
+    if !h.trouble(Trouble::Lies).await? {
+        return close(h, c.as_ref(), held.recipe()).await;
+    }
+    h.ledger().end(held.recipe().grant);
+    let revoked = timeout(h.patience(), c.revoke(held.recipe())).await;
+    let seen = timeout(h.patience(), c.verify(held.recipe())).await;
+    let opened = match intend(h, c.as_ref(), h.long()).await {
+        Ok(intent) => Some((c.activate(&intent).await, intent)),
+        Err(_) => None,
+    };
+    h.heal().await?;
+    let (revoked, seen) = (revoked.map_err(|e| e.to_string())?, seen.map_err(|e| e.to_string())?);
+    let still = works(h, &held).await?;
+    ensure(still, || "the harness's lie had an effect".into())?;
+    ensure(!matches!(seen, Presence::Absent(_)), || format!("revoke said {revoked:?}, verify {seen:?}"))?;
+    close(h, c.as_ref(), held.recipe()).await?;
+    must_not_work(h, &held, "after the lies ended and the grant was revoked").await?;
+    let Some((opened, intent)) = opened else { return Ok(()) };
+    ensure(opened.is_err() || held.minted.is_some(), || format!("activate believed a lie: {opened:?}"))?;
+    h.ledger().end(intent.recipe.grant);
+    close(h, c.as_ref(), &intent.recipe).await
+}
+
+/// The effect, and then a time-out: a repeat finds what is there.
+pub async fn a_lost_answer_is_made_good(h: &dyn Harness) -> Case {
+    let c = h.connector().await?;
+    let held = open(h, c.as_ref(), h.long()).await?;
+    let next = intend(h, c.as_ref(), h.long()).await?;
+    if !h.trouble(Trouble::LosesAnswers).await? {
+        return close(h, c.as_ref(), held.recipe()).await;
+    }
+    h.ledger().end(held.recipe().grant);
+    let revoked = timeout(h.patience(), c.revoke(held.recipe())).await;
+    let opened = timeout(h.patience(), c.activate(&next)).await;
+    h.heal().await?;
+    for answer in [revoked.map_err(|e| e.to_string())?, opened.map_err(|e| e.to_string())?.map(drop)] {
+        ensure(matches!(&answer, Err(f) if f.is_transient()), || format!("without an answer it said {answer:?}"))?;
+    }
+    close(h, c.as_ref(), held.recipe()).await?;
+    c.activate(&next).await.map_err(|e| format!("activate again: {e}"))?;
+    let minted = claim(h, c.as_ref(), &next).await?;
+    let held = Held { intent: next, minted };
+    must_work(h, &held, "after an activation whose answer was lost").await?;
+    close(h, c.as_ref(), held.recipe()).await?;
+    must_not_work(h, &held, "at its end").await
+}
+
+pub async fn a_slow_target_is_waited_for(h: &dyn Harness) -> Case {
+    if !h.trouble(Trouble::Slow).await? {
+        return Ok(());
+    }
+    let c = h.connector().await?;
+    let played = async {
+        let held = open(h, c.as_ref(), h.long()).await?;
+        must_work(h, &held, "at a slow target").await?;
+        close(h, c.as_ref(), held.recipe()).await?;
+        must_not_work(h, &held, "after its end at a slow target").await
+    }
+    .await;
+    h.heal().await?;
+    played
 }
 
 pub async fn the_end_comes_by_itself(h: &dyn Harness) -> Case {

@@ -29,14 +29,17 @@ pub(super) async fn check(client: &Client, settings: &Settings, groups: &BTreeSe
 
 /// What the broker's entry must be allowed to do, in the words of the directory.
 pub(super) fn needed(settings: &Settings) -> Rights {
-    const NEEDS: &str = "The broker's own entry needs to read people and groups, and to change the members (and the marks) of \
-                         the groups of the catalog.";
+    const NEEDS: &str = "The broker's own entry needs to read people and groups with their ids (what it may not see it does \
+                         not take for gone), and to change the members (and the marks) of the groups of the catalog.";
     let text = match settings.style {
         Style::Openldap => format!(
-            "access to dn.subtree=\"{}\" attrs={}{}\n  by dn.exact=\"{}\" write\n  by * read",
+            "access to dn.subtree=\"{}\" attrs={}{}\n  by dn.exact=\"{}\" write\n  by * read\naccess to \
+             dn.subtree=\"{}\" attrs=entry,children,objectClass,entryUUID\n  by dn.exact=\"{}\" read\n  by * break",
             settings.group_base,
             settings.member_attribute,
             settings.mark_attribute().map_or_else(String::new, |mark| format!(",{mark}")),
+            settings.bind_dn,
+            settings.user_base,
             settings.bind_dn,
         ),
         Style::ActiveDirectory => {
@@ -146,9 +149,19 @@ async fn look_at_group(
         good(&title, classes.join(", "))
     });
     let nobody = format!("cn=tidegate-check,{}", settings.group_base);
+    let attribute = &settings.member_attribute;
+    findings.push(match client.compare(group, attribute, &nobody).await {
+        Ok(_) => good(&format!("may compare {attribute} of {group}"), "a member can be told from one who is none".into()),
+        Err(e) if e.code == 0 => return Err(e.fault),
+        Err(e) => bad(
+            &format!("may compare {attribute} of {group}"),
+            e.fault.to_string(),
+            format!("access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break", settings.bind_dn),
+        ),
+    });
     for attribute in [Some(settings.member_attribute.as_str()), settings.mark_attribute()].into_iter().flatten() {
         let title = format!("may change {attribute} of {group}");
-        findings.push(match client.modify(group, &[Change::Delete(attribute, &nobody)]).await {
+        findings.push(match client.modify(group, &[Change::Delete(attribute, &nobody)], None).await {
             // It was looked for, and is not there.
             Ok(()) | Err(Failure { code: code::NO_SUCH_ATTRIBUTE | code::UNWILLING | code::NO_SUCH_OBJECT, .. }) => {
                 good(&title, "a change was let through".into())

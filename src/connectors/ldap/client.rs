@@ -13,9 +13,10 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use ldap3::{
-    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry, SearchResult,
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry, SearchOptions, SearchResult,
     adapters::{Adapter, EntriesOnly, PagedResults},
-    controls::RawControl,
+    controls::{Assertion, MakeCritical as _, RawControl},
+    result::CompareResult,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -30,20 +31,62 @@ use crate::ports::connector::Fault;
 
 /// Result codes (RFC 4511 §4.1.9).
 pub(super) mod code {
+    pub(in super::super) const COMPARE_FALSE: u32 = 5;
+    pub(in super::super) const COMPARE_TRUE: u32 = 6;
+    pub(in super::super) const SIZE_LIMIT: u32 = 4;
+    /// The server does not know a control that it must heed.
+    pub(in super::super) const UNKNOWN_EXTENSION: u32 = 12;
     pub(in super::super) const NO_SUCH_ATTRIBUTE: u32 = 16;
     pub(in super::super) const EXISTS: u32 = 20;
     pub(in super::super) const NO_SUCH_OBJECT: u32 = 32;
+    pub(in super::super) const INVALID_NAME: u32 = 34;
     pub(in super::super) const INVALID_CREDENTIALS: u32 = 49;
     pub(in super::super) const INSUFFICIENT_ACCESS: u32 = 50;
+    pub(in super::super) const BUSY: u32 = 51;
     /// What Active Directory says when a member is removed that is none.
     pub(in super::super) const UNWILLING: u32 = 53;
     pub(in super::super) const OBJECT_CLASS: u32 = 65;
     /// What Active Directory says when a member is added that is one.
     pub(in super::super) const ENTRY_EXISTS: u32 = 68;
+    /// The entry is not the one that the change is for (RFC 4528).
+    pub(in super::super) const ASSERTION_FAILED: u32 = 122;
 }
 
 /// Entries to a page: servers cap an answer at 500 or 1000.
 const PAGE: i32 = 250;
+
+/// Tries of a call that the server is too busy for, and the first pause between two.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(30);
+
+/// An answer with a result code.
+trait Told {
+    fn code(&self) -> u32;
+}
+
+impl Told for LdapResult {
+    fn code(&self) -> u32 {
+        self.rc
+    }
+}
+
+impl Told for CompareResult {
+    fn code(&self) -> u32 {
+        self.0.rc
+    }
+}
+
+impl Told for SearchResult {
+    fn code(&self) -> u32 {
+        self.1.rc
+    }
+}
+
+impl Told for (Vec<SearchEntry>, LdapResult) {
+    fn code(&self) -> u32 {
+        self.1.rc
+    }
+}
 
 /// What a call can end with.
 #[derive(Debug)]
@@ -106,11 +149,22 @@ impl Client {
         })
     }
 
-    /// Change one entry; all changes or none.
-    pub(super) async fn modify(&self, dn: &str, changes: &[Change<'_>]) -> Result<(), Failure> {
+    /// Change one entry; all changes or none. With an assertion, only if the entry fits that filter (RFC 4528).
+    pub(super) async fn modify(
+        &self,
+        dn: &str,
+        changes: &[Change<'_>],
+        assertion: Option<&str>,
+    ) -> Result<(), Failure> {
         let once = |mut ldap: Ldap| {
             let changes: Vec<Mod<Vec<u8>>> = changes.iter().map(|change| change.to_mod()).collect();
-            async move { ldap.modify(dn, changes).await }.boxed()
+            async move {
+                if let Some(filter) = assertion {
+                    ldap.with_controls(Assertion { filter }.critical());
+                }
+                ldap.modify(dn, changes).await
+            }
+            .boxed()
         };
         let told = self.call(once).await?;
         self.judge(dn, &told)
@@ -163,9 +217,55 @@ impl Client {
         Ok(entries.pop().filter(|e| !e.is_ref()).map(SearchEntry::construct))
     }
 
-    async fn call<'a, T>(
+    /// Has the entry this value? `None` if it has no such attribute, or, in Active Directory, if it does not show it.
+    /// A server that may not say refuses, unlike one that is asked with a filter.
+    pub(super) async fn compare(&self, dn: &str, attribute: &str, value: &str) -> Result<Option<bool>, Failure> {
+        let once = |mut ldap: Ldap| async move { ldap.compare(dn, attribute, value).await }.boxed();
+        let CompareResult(told) = self.call(once).await?;
+        match told.rc {
+            code::COMPARE_TRUE => Ok(Some(true)),
+            code::COMPARE_FALSE => Ok(Some(false)),
+            code::NO_SUCH_ATTRIBUTE => Ok(None),
+            _ => self.judge(dn, &told).map(|()| None),
+        }
+    }
+
+    /// Is an entry seen below this one?
+    pub(super) async fn shows_children(&self, base: &str) -> Result<bool, Failure> {
+        let once = |mut ldap: Ldap| {
+            async move {
+                ldap.with_search_options(SearchOptions::new().sizelimit(2));
+                ldap.search(base, Scope::Subtree, "(objectClass=*)", ["1.1"]).await
+            }
+            .boxed()
+        };
+        let SearchResult(entries, told) = self.call(once).await?;
+        if told.rc != code::SIZE_LIMIT {
+            self.judge(base, &told)?;
+        }
+        Ok(entries.into_iter().filter(|entry| !entry.is_ref()).count() > 1)
+    }
+
+    /// One call; again, with growing pauses, while the server has too much to do.
+    async fn call<'a, T: Told>(
         &'a self,
         op: impl Fn(Ldap) -> BoxFuture<'a, Result<T, LdapError>> + Send + Sync,
+    ) -> Result<T, Failure> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            let answer = self.call_once(&op).await?;
+            if answer.code() != code::BUSY {
+                return Ok(answer);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.call_once(&op).await
+    }
+
+    async fn call_once<'a, T>(
+        &'a self,
+        op: &(impl Fn(Ldap) -> BoxFuture<'a, Result<T, LdapError>> + Send + Sync),
     ) -> Result<T, Failure> {
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1);
         let Some(slot) = self.slots.get(slot) else { return Err(self.unavailable("no connections are configured")) };
@@ -259,7 +359,7 @@ impl Client {
         let said = if told.text.is_empty() { "no reason given" } else { told.text.trim_end_matches('\0') };
         let text = format!("{}: {dn}: {said} ({})", self.url, name_of(told.rc));
         // Time and size limits, busy, unavailable, "other"; and credentials, which may be about to be replaced.
-        let later = matches!(told.rc, 3 | 4 | 11 | code::INVALID_CREDENTIALS | 51 | 52 | 80);
+        let later = matches!(told.rc, 3 | 4 | 11 | code::INVALID_CREDENTIALS | code::BUSY | 52 | 80);
         Err(Failure { code: told.rc, fault: if later { Fault::Unavailable(text) } else { Fault::Refused(text) } })
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::super::BuildError;
+use super::{super::BuildError, KIND};
 use crate::{
     domain::{catalog::TargetConfig, grant::Shared, id::GrantId},
     ports::connector::BadParameters,
@@ -99,6 +99,9 @@ impl Settings {
         let wrong = |text: &str| Err(BuildError::settings(config, format!("settings: {text}")));
         let host = it.url.host_str().unwrap_or_default();
         match (it.url.scheme(), it.start_tls) {
+            _ if !it.url.username().is_empty() || it.url.password().is_some() => {
+                return wrong("`url` holds no name and no password: they are `bind_dn` and `password_file`");
+            }
             _ if host.is_empty() => {
                 return wrong("`url` is ldaps://ldap.example.org, or ldap://… with `start_tls = true`");
             }
@@ -130,6 +133,14 @@ impl Settings {
             return wrong("`connections` is 1 to 64");
         }
         Ok(it)
+    }
+
+    /// The part of which directory is this target's: memberships are counted together there.
+    pub fn place(&self) -> Vec<String> {
+        let server = [KIND.to_owned(), self.url.host_str().unwrap_or_default().to_lowercase()];
+        let port = self.url.port().unwrap_or(if self.url.scheme() == "ldaps" { 636 } else { 389 });
+        let base = parts(&self.group_base).into_iter().rev();
+        server.into_iter().chain([port.to_string()]).chain(base).collect()
     }
 
     /// How a holder is found.
@@ -181,8 +192,7 @@ impl Parameters {
     /// Read and check an entitlement's parameters.
     pub fn read(parameters: &serde_json::Value, settings: &Settings) -> Result<Self, BadParameters> {
         let it: Self = super::super::parameters(parameters)?;
-        let below = format!(",{}", plain(&settings.group_base));
-        if it.group.len() > 1024 || it.group.contains('\0') || !plain(&it.group).ends_with(&below) {
+        if it.group.len() > 1024 || it.group.contains('\0') || !is_below(&it.group, &settings.group_base) {
             return Err(BadParameters(format!(
                 "`group` must be the distinguished name of a group below `group_base`, {}",
                 settings.group_base
@@ -194,11 +204,36 @@ impl Parameters {
 
 /// A distinguished name for comparing: small letters, no blanks around commas and equal signs.
 pub(super) fn plain(dn: &str) -> String {
-    let parts = dn.split(',').map(|rdn| {
-        let (name, value) = rdn.split_once('=').unwrap_or((rdn, ""));
-        format!("{}={}", name.trim(), value.trim())
-    });
-    parts.collect::<Vec<_>>().join(",").to_lowercase()
+    parts(dn).join(",")
+}
+
+/// Is that the name of an entry below this one, part by part?
+pub(super) fn is_below(dn: &str, base: &str) -> bool {
+    let (dn, base) = (parts(dn), parts(base));
+    dn.len() > base.len() && dn.ends_with(&base)
+}
+
+/// The parts of a name. A comma that is escaped, or in quotes as in older directories, is in a value and ends no part
+/// (RFC 4514 §2.4).
+fn parts(dn: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = dn.chars();
+    while let Some(c) = letters.next() {
+        match c {
+            '\\' => part.extend([Some('\\'), letters.next()].into_iter().flatten()),
+            ',' | ';' if !quoted => parts.push(std::mem::take(&mut part)),
+            c => {
+                quoted ^= c == '"';
+                part.push(c);
+            }
+        }
+    }
+    parts.push(part);
+    let trimmed = |part: &String| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        format!("{}={}", name.trim(), value.trim()).to_lowercase()
+    };
+    parts.iter().map(trimmed).collect()
 }
 
 /// What a recipe holds: the membership, and the settings that decide how it ends.
@@ -214,14 +249,23 @@ pub(super) struct Data {
     pub mark_attribute: Option<String>,
     /// Our mark.
     pub mark: String,
+    /// Who the group is, whatever it is called; not in older recipes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// The same of the holder's entry, if it is its name that stands in the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<String>,
     /// Counted by the ledger.
     pub shared: Shared,
 }
 
 impl Data {
-    /// The key by which grants on this membership are counted.
-    pub(super) fn key(group: &str, attribute: &str, member: &str) -> String {
-        format!("{}|{}|{}", plain(group), attribute.to_lowercase(), member.to_lowercase())
+    /// The key by which grants on this membership are counted: by ids where they are known, for names move.
+    pub(super) fn keyed(mut self) -> Self {
+        let group = self.group_id.clone().unwrap_or_else(|| plain(&self.group));
+        let member = self.member_id.clone().unwrap_or_else(|| self.member.to_lowercase());
+        self.shared.key = format!("{group}|{}|{member}", self.attribute.to_lowercase());
+        self
     }
 
     /// The text of a grant's mark.
@@ -258,6 +302,7 @@ mod tests {
         for (bad, wanted) in [
             (json!({"url": "ldap://ldap.example.org"}), "clear text"),
             (json!({"url": "https://ldap.example.org"}), "ldaps"),
+            (json!({"url": "ldaps://cn=t:secret@ldap.example.org"}), "password_file"),
             (json!({"start_tls": true}), "start_tls"),
             (json!({"time_limited": true}), "active-directory"),
             (json!({"user_filter": "(uid=ana)"}), "{name}"),
@@ -278,9 +323,16 @@ mod tests {
         {
             assert!(Parameters::read(&json!({ "group": good }), &settings).is_ok(), "{good}");
         }
-        for bad in
-            ["ou=groups,dc=example", "cn=ops,dc=example", "cn=ops,ou=groups,dc=example\0", "cn=x,xou=groups,dc=example"]
-        {
+        for bad in [
+            "ou=groups,dc=example",
+            "cn=ops,dc=example",
+            "cn=ops,ou=groups,dc=example\0",
+            "cn=x,xou=groups,dc=example",
+            // One part, whose value holds a comma.
+            "cn=x\\,ou=groups,dc=example",
+            "cn=\"x,ou=groups\",dc=example",
+            "cn=x\\\\\\,ou=groups,dc=example",
+        ] {
             assert!(Parameters::read(&json!({ "group": bad }), &settings).is_err(), "{bad}");
         }
     }
@@ -294,6 +346,8 @@ mod tests {
             attribute: "member".into(),
             mark_attribute: None,
             mark: "tidegate".into(),
+            group_id: None,
+            member_id: None,
             shared: Shared { key: String::new(), was_there: false },
         };
         let text = data.mark_of(grant);

@@ -3,17 +3,19 @@
 //! Never replaces an attribute: only values of ours are added, and only they are deleted. A membership and its mark
 //! change in one call, so neither is ever there without the other unless somebody else had a hand in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use ldap3::ldap_escape;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use ldap3::{SearchEntry, ldap_escape};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
     super::membership::{Seat, Seen},
     client::{Change, Client, Failure, code},
-    config::{Data, Settings, plain},
+    config::{Data, Settings, Style, is_below, plain},
+    identity,
 };
 use crate::{
     domain::{
@@ -31,12 +33,20 @@ use crate::{
 /// Shows how long a value of a linked attribute still lasts: `<TTL=seconds,value>` (MS-ADTS §3.1.1.3.4.1.24).
 pub(super) const LINK_TTL: &str = "1.2.840.113556.1.4.2309";
 
+/// What the one who asks may write of an entry (MS-ADTS §3.1.1.4.5.22).
+const EFFECTIVE: &str = "allowedAttributesEffective";
+
+/// Look-ups at once.
+const WIDTH: usize = 8;
+
 /// What the recipe names, at one server.
 pub(super) struct Membership<'a> {
     pub client: &'a Client,
     pub settings: &'a Settings,
     pub clock: &'a dyn Clock,
     pub data: Data,
+    /// Group and holder have been found just now: their names are those of today.
+    pub found_now: bool,
 }
 
 /// Read a recipe back.
@@ -52,7 +62,7 @@ pub(super) fn data(recipe: &Recipe) -> Result<Data, Fault> {
 pub(super) async fn find(client: &Client, settings: &Settings, holder: &str, group: &str) -> Result<Data, Fault> {
     let filter = settings.user_filter().replace("{name}", &ldap_escape(holder));
     let by_dn = settings.member_value.eq_ignore_ascii_case("dn");
-    let wanted = if by_dn { "1.1" } else { settings.member_value.as_str() };
+    let wanted = if by_dn { identity::attribute(settings.style) } else { settings.member_value.as_str() };
     let found = client.search(&settings.user_base, &filter, &[wanted]).await?;
     let [user] = found.as_slice() else {
         return Err(Fault::Refused(format!(
@@ -70,30 +80,80 @@ pub(super) async fn find(client: &Client, settings: &Settings, holder: &str, gro
             _ => return Err(Fault::Refused(format!("{} has not exactly one {}", user.dn, settings.member_value))),
         }
     };
-    let Some(entry) = client.entry(group, "(objectClass=*)", &["1.1"], None).await? else {
+    let Some(entry) = client.entry(group, "(objectClass=*)", &[identity::attribute(settings.style)], None).await? else {
         return Err(Fault::Refused(format!("{group} cannot be read")));
     };
-    if !plain(&entry.dn).ends_with(&format!(",{}", plain(&settings.group_base))) {
+    if !is_below(&entry.dn, &settings.group_base) {
         return Err(Fault::Refused(format!("{} is not below {}", entry.dn, settings.group_base)));
     }
-    let shared = Shared { key: Data::key(&entry.dn, &settings.member_attribute, &member), was_there: false };
-    Ok(Data {
+    let data = Data {
+        group_id: identity::of(&entry, settings.style),
+        member_id: by_dn.then(|| identity::of(user, settings.style)).flatten(),
         group: entry.dn,
         member,
         attribute: settings.member_attribute.clone(),
         mark_attribute: settings.mark_attribute().map(str::to_owned),
         mark: settings.mark.clone(),
-        shared,
-    })
+        shared: Shared { key: String::new(), was_there: false },
+    };
+    Ok(data.keyed())
 }
 
 impl Membership<'_> {
-    fn filter(&self) -> String {
-        format!("({}={})", self.data.attribute, ldap_escape(self.data.member.as_str()))
+    /// Change the group: it, and not another one that has come to bear its name. Where it is gone, "no such object".
+    async fn modify(&self, changes: &[Change<'_>]) -> Result<(), Failure> {
+        let (client, style) = (self.client, self.settings.style);
+        let Some(id) = &self.data.group_id else { return client.modify(&self.data.group, changes, None).await };
+        if style == Style::ActiveDirectory {
+            return client.modify(&format!("<GUID={id}>"), changes, None).await;
+        }
+        let filter = identity::filter(id);
+        let done = client.modify(&self.data.group, changes, Some(&filter)).await;
+        let Err(e) = done else { return Ok(()) };
+        let assertion = match e.code {
+            code::NO_SUCH_OBJECT | code::ASSERTION_FAILED => Some(filter.as_str()),
+            // Then the look that leads there must do.
+            code::UNKNOWN_EXTENSION => None,
+            _ => return Err(e),
+        };
+        match identity::named(client, style, &self.data.group, Some(id), &[]).await? {
+            Some(group) => client.modify(&group.dn, changes, assertion).await,
+            None => Err(Failure { code: code::NO_SUCH_OBJECT, ..e }),
+        }
     }
 
-    async fn modify(&self, changes: &[Change<'_>]) -> Result<(), Failure> {
-        self.client.modify(&self.data.group, changes).await
+    /// Is that value in the group? Only an answer that tells "no" from "you may not know" is taken for one.
+    async fn holds(&self, group: &str, value: &str) -> Result<bool, Fault> {
+        if let Some(told) = self.client.compare(group, &self.data.attribute, value).await? {
+            return Ok(told);
+        }
+        if self.settings.style != Style::ActiveDirectory {
+            return Ok(false);
+        }
+        // Active Directory says "no such attribute" of an empty group, and of one whose members the broker may not
+        // see. Who may write them may see them, as a rule.
+        let asked = self.client.entry(group, "(objectClass=*)", &[EFFECTIVE], None).await?;
+        let mine = asked.is_some_and(|entry| {
+            entry.attrs.values().flatten().any(|name| name.eq_ignore_ascii_case(&self.data.attribute))
+        });
+        if mine {
+            return Ok(false);
+        }
+        Err(Fault::Unavailable(format!(
+            "{group} shows no {}, and the broker has no right to them: there may be some",
+            self.data.attribute
+        )))
+    }
+
+    /// What the holder's entry is called now, if otherwise than in the recipe. An entry that is gone has no other name,
+    /// if the place where entries are can be looked at.
+    async fn other_name(&self) -> Result<Option<String>, Fault> {
+        let (Some(id), false) = (&self.data.member_id, self.found_now) else { return Ok(None) };
+        let style = self.settings.style;
+        match identity::named(self.client, style, &self.data.member, Some(id), &[]).await? {
+            Some(entry) => Ok(Some(entry.dn).filter(|dn| plain(dn) != plain(&self.data.member))),
+            None => identity::sighted(self.client, &self.settings.user_base).await.map(|()| None),
+        }
     }
 
     /// The value to add: with its time, where the directory ends it by itself.
@@ -111,7 +171,11 @@ impl Membership<'_> {
         let mut from = 0_u32;
         loop {
             let wanted = format!("{};range={from}-*", self.data.attribute);
-            let entry = self.client.entry(&self.data.group, "(objectClass=*)", &[&wanted], Some(LINK_TTL)).await?;
+            let group = match (&self.data.group_id, self.settings.style) {
+                (Some(id), Style::ActiveDirectory) => format!("<GUID={id}>"),
+                _ => self.data.group.clone(),
+            };
+            let entry = self.client.entry(&group, "(objectClass=*)", &[&wanted], Some(LINK_TTL)).await?;
             let Some(entry) = entry else { return Ok(None) };
             let (mut next, prefix) = (None, self.data.attribute.to_lowercase());
             for (name, values) in &entry.attrs {
@@ -142,31 +206,41 @@ fn ttl_of(value: &str, member: &str) -> Option<u64> {
 #[async_trait]
 impl Seat for Membership<'_> {
     async fn look(&self) -> Result<Seen, Fault> {
-        let wanted = self.data.mark_attribute.as_deref().unwrap_or("1.1");
-        let entry = match self.client.entry(&self.data.group, &self.filter(), &[wanted], None).await {
-            Ok(entry) => entry,
-            // The group is gone, and every membership with it.
-            Err(e) if e.code == code::NO_SUCH_OBJECT => {
-                let details = json!({"asked": self.data.group, "answer": "the group does not exist"});
-                return Ok(Seen { details, ..Seen::default() });
-            }
-            Err(e) => return Err(e.fault),
+        let (client, style, data) = (self.client, self.settings.style, &self.data);
+        let mut details = Map::from_iter([("asked".into(), data.group.as_str().into())]);
+        // Both at once: the name is right nearly always, and then the second answer is of use.
+        let wanted: Vec<&str> = data.mark_attribute.as_deref().into_iter().collect();
+        let named = identity::named(client, style, &data.group, data.group_id.as_deref(), &wanted);
+        let (group, told) = tokio::join!(named, self.holds(&data.group, &data.member));
+        let Some(group) = group? else {
+            // The group is gone, and every membership with it; unless it is only hidden.
+            identity::sighted(client, &self.settings.group_base).await?;
+            details.insert("answer".into(), "the group does not exist".into());
+            details.insert("also_seen".into(), format!("entries below {}", self.settings.group_base).into());
+            return Ok(Seen { details: Value::Object(details), ..Seen::default() });
         };
-        let texts = entry.iter().flat_map(|e| e.attrs.values().flatten());
-        let marks: BTreeSet<GrantId> = texts
-            .filter_map(|text| Data::read_mark(&self.data.mark, text))
-            .filter(|(_, member)| member.eq_ignore_ascii_case(&self.data.member))
+        let mut present = if plain(&group.dn) == plain(&data.group) {
+            told?
+        } else {
+            details.insert("found_as".into(), group.dn.as_str().into());
+            self.holds(&group.dn, &data.member).await?
+        };
+        if !present && let Some(name) = self.other_name().await? {
+            present = self.holds(&group.dn, &name).await?;
+            details.insert("member_found_as".into(), name.into());
+        }
+        let marks: BTreeSet<GrantId> = texts_of(&group, data.mark_attribute.as_deref())
+            .filter_map(|text| Data::read_mark(&data.mark, text))
+            .filter(|(_, member)| member.eq_ignore_ascii_case(&data.member))
             .map(|(grant, _)| grant)
             .collect();
-        let mut details = Map::new();
-        details.insert("asked".into(), self.data.group.as_str().into());
-        details.insert("filter".into(), self.filter().into());
-        details.insert("answer".into(), if entry.is_some() { "a member" } else { "not a member" }.into());
+        details.insert("compared".into(), format!("{}={}", data.attribute, data.member).into());
+        details.insert("answer".into(), if present { "a member" } else { "not a member" }.into());
         details.insert("checked_at".into(), json!(self.clock.now()));
-        if entry.is_some() && self.settings.time_limited {
+        if present && self.settings.time_limited {
             details.insert("ttl_seconds".into(), json!(self.ttl().await?));
         }
-        Ok(Seen { present: entry.is_some(), marks, details: Value::Object(details) })
+        Ok(Seen { present, marks, details: Value::Object(details) })
     }
 
     async fn take(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault> {
@@ -199,9 +273,10 @@ impl Seat for Membership<'_> {
                         _ => {}
                     }
                 }
-                Ok(())
+                self.leave_as_other(last).await
             }
-            Err(e) if is_missing(&e) || e.code == code::NO_SUCH_OBJECT => Ok(()),
+            Err(e) if is_missing(&e) => self.leave_as_other(last).await,
+            Err(e) if e.code == code::NO_SUCH_OBJECT => Ok(()),
             other => other,
         };
         failpoint::hit("ldap.leave.called");
@@ -233,6 +308,16 @@ impl Membership<'_> {
         }
     }
 
+    /// The holder's entry may have been given another name meanwhile, and the group with it.
+    async fn leave_as_other(&self, last: bool) -> Result<(), Failure> {
+        let other = if last { self.other_name().await } else { Ok(None) };
+        let Some(name) = other.map_err(|fault| Failure { code: 0, fault })? else { return Ok(()) };
+        match self.delete(&[Change::Delete(&self.data.attribute, &name)]).await {
+            Err(e) if !is_missing(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Delete values; where the group must not become empty, a placeholder takes the place.
     async fn delete(&self, changes: &[Change<'_>]) -> Result<(), Failure> {
         match self.modify(changes).await {
@@ -260,28 +345,49 @@ fn is_missing(failure: &Failure) -> bool {
     [code::NO_SUCH_ATTRIBUTE, code::UNWILLING].contains(&failure.code)
 }
 
+fn texts_of<'e>(entry: &'e SearchEntry, attribute: Option<&'e str>) -> impl Iterator<Item = &'e String> {
+    let of = move |name: &str| attribute.is_some_and(|wanted| name.eq_ignore_ascii_case(wanted));
+    entry.attrs.iter().filter(move |(name, _)| of(name)).flat_map(|(_, values)| values)
+}
+
 /// All memberships with our mark.
 pub(super) async fn sweep(client: &Client, settings: &Settings) -> Result<Vec<Found>, Fault> {
     let Some(attribute) = settings.mark_attribute() else { return Ok(Vec::new()) };
-    let filter = format!("({attribute}={} grt_*)", ldap_escape(settings.mark.as_str()));
-    let mut found = Vec::new();
-    for entry in client.search(&settings.group_base, &filter, &[attribute]).await? {
-        for text in entry.attrs.values().flatten() {
-            let Some((grant, member)) = Data::read_mark(&settings.mark, text) else { continue };
-            let key = Data::key(&entry.dn, &settings.member_attribute, member);
-            let data = Data {
-                group: entry.dn.clone(),
-                member: member.to_owned(),
-                attribute: settings.member_attribute.clone(),
-                mark_attribute: Some(attribute.to_owned()),
-                mark: settings.mark.clone(),
-                shared: Shared { key, was_there: false },
-            };
-            let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
-            found.push(Found { object: object_name(grant), grant, native_expiry: None, data });
+    let (style, filter) = (settings.style, format!("({attribute}={} grt_*)", ldap_escape(settings.mark.as_str())));
+    let entries = client.search(&settings.group_base, &filter, &[attribute, identity::attribute(style)]).await?;
+    let marked: Vec<(&SearchEntry, GrantId, &str)> = entries
+        .iter()
+        .flat_map(|entry| texts_of(entry, Some(attribute)).map(move |text| (entry, text)))
+        .filter_map(|(entry, text)| Data::read_mark(&settings.mark, text).map(|(grant, member)| (entry, grant, member)))
+        .collect();
+    let by_dn = settings.member_value.eq_ignore_ascii_case("dn");
+    let named = if by_dn { marked.as_slice() } else { &[] };
+    let members: BTreeSet<String> = named.iter().map(|(.., member)| (*member).to_owned()).collect();
+    let id = |member: String| async move {
+        match identity::named(client, style, &member, None, &[]).await {
+            Ok(entry) => Ok((member, entry.and_then(|entry| identity::of(&entry, style)))),
+            // What a forged mark names need not be a name.
+            Err(e) if e.code == code::INVALID_NAME => Ok((member, None)),
+            Err(e) => Err(e.fault),
         }
-    }
-    Ok(found)
+    };
+    let ids: BTreeMap<String, Option<String>> =
+        stream::iter(members).map(id).buffer_unordered(WIDTH).try_collect().await?;
+    let found = marked.into_iter().map(|(entry, grant, member)| {
+        let data = Data {
+            group: entry.dn.clone(),
+            member: member.to_owned(),
+            attribute: settings.member_attribute.clone(),
+            mark_attribute: Some(attribute.to_owned()),
+            mark: settings.mark.clone(),
+            group_id: identity::of(entry, style),
+            member_id: ids.get(member).cloned().flatten(),
+            shared: Shared { key: String::new(), was_there: false },
+        };
+        let data = serde_json::to_value(data.keyed()).map_err(|e| Fault::Refused(e.to_string()))?;
+        Ok(Found { object: object_name(grant), grant, native_expiry: None, data })
+    });
+    found.collect()
 }
 
 #[cfg(test)]

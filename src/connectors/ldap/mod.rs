@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod config;
 mod group;
+mod identity;
 
 use std::{
     collections::BTreeSet,
@@ -73,7 +74,7 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
 
 impl Directory {
     fn membership(&self, data: Data) -> Membership<'_> {
-        Membership { client: &self.client, settings: &self.settings, clock: self.clock.as_ref(), data }
+        Membership { client: &self.client, settings: &self.settings, clock: self.clock.as_ref(), data, found_now: false }
     }
 
     /// Boxed: a call to a directory has much to remember.
@@ -156,7 +157,8 @@ impl Connector for Directory {
         self.within(async {
             let mut data = group::find(&self.client, &self.settings, &wish.holder_name, &wanted.group).await?;
             let key = data.shared.key.clone();
-            data.shared = self.counted.prior(key, &self.membership(data.clone())).await?;
+            let place = Membership { found_now: true, ..self.membership(data.clone()) };
+            data.shared = self.counted.prior(key, &place).await?;
             let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
             Ok(Recipe { grant: wish.grant, object: object_name(wish.grant), data })
         })
@@ -192,5 +194,9 @@ impl Connector for Directory {
 
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {
         self.within(group::sweep(&self.client, &self.settings)).await
+    }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        vec![self.settings.place()]
     }
 }

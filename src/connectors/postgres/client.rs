@@ -15,6 +15,10 @@ use zeroize::Zeroizing;
 use super::config::Settings;
 use crate::ports::connector::Fault;
 
+/// Tries of a connection that the server has no room for, and the first pause between two.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a batch can end with.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -36,6 +40,7 @@ pub(super) mod code {
     pub(in super::super) const UNDEFINED_OBJECT: &str = "42704";
     pub(in super::super) const DEPENDENT_OBJECTS: &str = "2BP01";
     pub(in super::super) const UNDEFINED_DATABASE: &str = "3D000";
+    pub(in super::super) const TOO_MANY_CONNECTIONS: &str = "53300";
     /// "tuple concurrently updated": somebody else changed the same role.
     pub(in super::super) const INTERNAL: &str = "XX000";
 }
@@ -152,7 +157,21 @@ impl Client {
         }
     }
 
+    /// A server whose connections are all taken gets a moment, several times.
     async fn connect_with(&self, database: Option<&str>, password: &str) -> Result<PgConnection, sqlx::Error> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            match self.connect_once(database, password).await {
+                Err(e) if sqlstate(&e) == code::TOO_MANY_CONNECTIONS => {}
+                other => return other,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.connect_once(database, password).await
+    }
+
+    async fn connect_once(&self, database: Option<&str>, password: &str) -> Result<PgConnection, sqlx::Error> {
         let mut options = self.options.clone().password(password);
         if let Some(database) = database {
             options = options.database(database);

@@ -133,4 +133,9 @@ impl Connector for Postgres {
     async fn sweep(&self) -> Result<Vec<Found>, Fault> {
         verify::sweep(&self.client, &self.settings).await
     }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        let it = &self.settings;
+        vec![vec![KIND.to_owned(), it.host.to_lowercase(), it.port.to_string(), it.mark.clone()]]
+    }
 }

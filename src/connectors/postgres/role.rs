@@ -8,7 +8,7 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     client::{Client, code},
-    config::{Parameters, Settings, ident, literal, mark_of},
+    config::{Parameters, Settings, Tls, ident, literal, mark_of},
     revoke, scram,
 };
 use crate::{
@@ -272,8 +272,15 @@ pub(super) async fn mint(
     let rows = client.batch(&sql).await?;
     failpoint::hit("postgres.mint.called");
     revoke::wait_until_cut(client, facts.oid, &rows).await?;
+    let mut public = public(&plan, settings, parameters);
+    if let Some(file) = settings.tls_root_cert.as_ref().filter(|_| settings.tls == Tls::VerifyFull)
+        && let Ok(authority) = tokio::fs::read_to_string(file).await
+    {
+        // Without it the holder's libpq would not know the server.
+        public.insert("tls_root_cert".into(), authority.into());
+    }
     Ok(Minted {
-        public: public(&plan, settings, parameters),
+        public,
         secrets: vec![("password".into(), password)],
         expires_at: intent.not_after,
     })

@@ -37,6 +37,7 @@ pub const KIND: &str = "scim_group";
 /// Speaks to one application.
 pub struct ScimGroup {
     client: ScimClient,
+    url: String,
     counted: Counted,
     limit: Duration,
 }
@@ -66,7 +67,8 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
     let client = ScimClient::new(&settings, limit, Arc::clone(&parts.clock))
         .map_err(|e| BuildError::settings(config, format!("settings: {e}")))?;
     let counted = Counted::new(config.id.to_string(), Arc::clone(&parts.holdings));
-    Ok(Arc::new(ScimGroup { client, counted, limit }))
+    let url = settings.url.as_str().trim_end_matches('/').to_owned();
+    Ok(Arc::new(ScimGroup { client, url, counted, limit }))
 }
 
 fn data(recipe: &Recipe) -> Result<Data, Fault> {
@@ -244,5 +246,9 @@ impl Connector for ScimGroup {
 
     fn leaves_objects(&self) -> bool {
         false
+    }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        vec![vec![KIND.to_owned(), self.url.clone()]]
     }
 }

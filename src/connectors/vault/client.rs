@@ -262,8 +262,14 @@ impl Client {
         if status.is_success() {
             return Ok(Zeroizing::new(bytes.to_vec()));
         }
-        let errors = serde_json::from_slice::<Errors>(&bytes).map(|e| e.errors).unwrap_or_default();
-        Err(self.refused(path, status.as_u16(), &errors))
+        match serde_json::from_slice::<Errors>(&bytes) {
+            Ok(told) => Err(self.refused(path, status.as_u16(), &told.errors)),
+            // "Not there" is believed of the server itself, and not of a page of something in between.
+            Err(_) if matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => {
+                Err(self.unavailable(path, "what answered is not the server"))
+            }
+            Err(_) => Err(self.refused(path, status.as_u16(), &[])),
+        }
     }
 
     /// One call with the broker's token; if that is refused, once more with what its file says then.

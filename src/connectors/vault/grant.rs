@@ -99,11 +99,19 @@ async fn find(client: &Client, plan: &Plan) -> Result<Option<Role>, Failure> {
     }
 }
 
+/// Whole seconds that are left. The server takes none at all for no limit.
+fn left(intent: &Intent, now: Timestamp) -> Result<u32, Fault> {
+    match intent.not_after.seconds_since(now).seconds() {
+        0 => Err(Fault::Refused("less than a second is left of the grant".into())),
+        seconds => Ok(seconds),
+    }
+}
+
 /// Make the role, or move its limit. It opens nothing before [`mint`].
 pub(super) async fn activate(client: &Client, intent: &Intent, now: Timestamp) -> Result<Value, Fault> {
     let plan = Plan::read(&intent.recipe)?;
     find(client, &plan).await?;
-    let seconds = intent.not_after.seconds_since(now).seconds();
+    let seconds = left(intent, now)?;
     client
         .vaultrs(|vault| {
             let (name, mark) = (plan.role.clone(), plan.data.mark.clone());
@@ -147,7 +155,7 @@ pub(super) async fn mint(
         end_tokens(client, &plan).await?;
         end_waiting(client, &plan).await?;
     }
-    let seconds = intent.not_after.seconds_since(now).seconds();
+    let seconds = left(intent, now)?;
     let token = client
         .vaultrs(|vault| {
             let name = plan.role.clone();

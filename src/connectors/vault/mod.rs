@@ -149,4 +149,10 @@ impl Connector for Vault {
         paths.dedup();
         self.within(grant::sweep(&self.client, &self.settings, &paths)).await
     }
+
+    fn places(&self) -> Vec<Vec<String>> {
+        let it = &self.settings;
+        let namespace = it.namespace.clone().unwrap_or_default();
+        vec![vec![KIND.to_owned(), it.address.origin().ascii_serialization(), namespace, it.mark.clone()]]
+    }
 }

@@ -20,19 +20,23 @@ use tidegate::{
 use tokio::sync::Mutex;
 
 use super::{LONG, World, execute, new_grant, now};
-use crate::servers::postgres::{Postgres, shared};
+use crate::servers::{
+    postgres::{Postgres, shared},
+    way::{self, Mood, Way},
+};
 
 struct Suite<'a> {
     world: World<'a>,
     ledger: FakeLedger,
     session: Mutex<Option<PgConnection>>,
     trouble: Mutex<Option<Trouble>>,
+    way: Way,
 }
 
 #[async_trait]
 impl Harness for Suite<'_> {
     async fn connector(&self) -> Result<Arc<dyn Connector>, String> {
-        Ok(self.world.connector())
+        Ok(super::connector(&self.world.settings(&serde_json::json!({"port": self.way.port, "holder_port": self.world.server.port()}))))
     }
 
     fn ledger(&self) -> &FakeLedger {
@@ -102,6 +106,9 @@ impl Harness for Suite<'_> {
         match trouble {
             Trouble::Down => self.world.server.stop(),
             Trouble::Hangs => self.world.server.freeze(),
+            Trouble::Lies => return Ok(false),
+            Trouble::LosesAnswers => self.way.set(Mood::LosesAnswers),
+            Trouble::Slow => self.way.set(Mood::Slow(std::time::Duration::from_millis(100))),
         }
         *self.trouble.lock().await = Some(trouble);
         Ok(true)
@@ -111,9 +118,13 @@ impl Harness for Suite<'_> {
         match self.trouble.lock().await.take() {
             Some(Trouble::Down) => self.world.server.start(),
             Some(Trouble::Hangs) => self.world.server.thaw(),
-            None => {}
+            _ => self.way.set(Mood::Pass),
         }
         Ok(())
+    }
+
+    fn own_secrets(&self) -> Vec<String> {
+        vec![std::fs::read_to_string(self.world.password_file()).unwrap().trim().to_owned()]
     }
 }
 
@@ -121,7 +132,8 @@ impl Harness for Suite<'_> {
 async fn the_whole_suite() {
     let server = Postgres::dedicated(&["fsync=off"]);
     let (ledger, session, trouble) = (FakeLedger::new(), Mutex::new(None), Mutex::new(None));
-    let suite = Suite { world: World::new(&server).await, ledger, session, trouble };
+    let way = Way::to(server.port(), way::honest).await;
+    let suite = Suite { world: World::new(&server).await, ledger, session, trouble, way };
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");
     }

@@ -12,6 +12,24 @@ use tokio::{
 pub const GROUP: &str = "CN=Ops,OU=Groups,DC=example";
 pub const ANA: &str = "CN=Ana,OU=People,DC=example";
 const LINK_TTL: &str = "1.2.840.113556.1.4.2309";
+/// The sixteen bytes of the two ids.
+const GROUP_ID: &str = "the group's own.";
+const ANA_ID: &str = "the id of ana...";
+
+/// `<GUID=…>` as the name of one of the two.
+fn resolved(name: &str) -> String {
+    let guid = |id: &str| {
+        let b = id.as_bytes();
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let first = [b[3], b[2], b[1], b[0]];
+        format!("<GUID={}-{}-{}-{}-{}>", hex(&first), hex(&[b[5], b[4]]), hex(&[b[7], b[6]]), hex(&b[8..10]), hex(&b[10..]))
+    };
+    match name {
+        name if name == guid(GROUP_ID) => GROUP.to_owned(),
+        name if name == guid(ANA_ID) => ANA.to_owned(),
+        name => name.to_owned(),
+    }
+}
 
 /// What it has been told and what it holds.
 #[derive(Default)]
@@ -22,6 +40,8 @@ pub struct State {
     pub changes: Vec<String>,
     /// Keep the value and forget its time, as a domain without the feature might.
     pub forgets_time: bool,
+    /// Show no member to the broker, and leave it no right to write one.
+    pub hides_members: bool,
 }
 
 /// Started by a test; it ends with the test's runtime.
@@ -115,6 +135,7 @@ fn answer(message: &StructureTag, state: &Mutex<State>) -> Vec<u8> {
         0 => vec![done(0x61, 0)],
         3 => search(&message[1], controls.iter().any(|c| c == LINK_TTL), &state),
         6 => vec![done(0x67, modify(&message[1], &mut state))],
+        14 => vec![done(0x6f, compare(&message[1], &state))],
         _ => Vec::new(),
     };
     replies.into_iter().flat_map(|reply| element(0x30, &[id.clone(), reply].concat())).collect()
@@ -122,13 +143,15 @@ fn answer(message: &StructureTag, state: &Mutex<State>) -> Vec<u8> {
 
 fn search(operation: &StructureTag, shows_time: bool, state: &State) -> Vec<Vec<u8>> {
     let fields = parts(operation);
-    let (base, filter) = (text(&fields[0]), &fields[6]);
+    let (base, filter) = (resolved(&text(&fields[0])), &fields[6]);
     let wanted: Vec<String> = parts(&fields[7]).iter().map(text).collect();
     let mut replies = Vec::new();
     if base.is_empty() {
         replies.push(entry("", &[("supportedControl", vec![LINK_TTL.into()])]));
     } else if base.eq_ignore_ascii_case("OU=People,DC=example") {
-        replies.push(entry(ANA, &[]));
+        replies.push(entry(ANA, &[("objectGUID", vec![ANA_ID.into()])]));
+    } else if base.eq_ignore_ascii_case(ANA) {
+        replies.push(entry(ANA, &[("objectGUID", vec![ANA_ID.into()])]));
     } else if base.eq_ignore_ascii_case(GROUP) {
         let range =
             wanted.iter().find_map(|w| w.strip_prefix("member;range=")?.split('-').next()?.parse::<usize>().ok());
@@ -147,11 +170,29 @@ fn search(operation: &StructureTag, shows_time: bool, state: &State) -> Vec<Vec<
                     replies.push(entry(GROUP, &[]));
                 }
             }
-            _ => replies.push(entry(GROUP, &[("objectClass", vec!["group".into()])])),
+            _ => {
+                let mut shown = vec![("objectGUID", vec![GROUP_ID.into()])];
+                if wanted.iter().any(|w| w == "objectClass") {
+                    shown.push(("objectClass", vec!["group".into()]));
+                }
+                if wanted.iter().any(|w| w == "allowedAttributesEffective") && !state.hides_members {
+                    shown.push(("allowedAttributesEffective", vec!["description".into(), "member".into()]));
+                }
+                replies.push(entry(GROUP, &shown));
+            }
         }
     }
     replies.push(done(0x65, 0));
     replies
+}
+
+/// As Active Directory says it: an attribute without a value, or one that is not shown, is "no such attribute".
+fn compare(operation: &StructureTag, state: &State) -> u8 {
+    let value = text(&parts(&parts(operation)[1])[1]);
+    if state.members.is_empty() || state.hides_members {
+        return 16;
+    }
+    if state.members.iter().any(|m| plain(m).eq_ignore_ascii_case(&value)) { 6 } else { 5 }
 }
 
 /// The name in `<TTL=seconds,name>`.

@@ -11,3 +11,4 @@ pub mod slapd;
 #[cfg(feature = "failpoints")]
 pub mod sshd;
 pub mod watched;
+pub mod way;

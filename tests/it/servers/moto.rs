@@ -194,6 +194,12 @@ pub enum Mode {
     Lies(&'static str),
     /// As the server does, but the answer to that operation never comes.
     LosesAnswer(&'static str),
+    /// "OK" to every change, without an effect.
+    LiesAlways,
+    /// As the server does, but no answer to a change ever comes.
+    LosesAnswers,
+    /// As the server does, in its own time.
+    Slow,
     /// Refuses every key but this one.
     Knows(String),
 }
@@ -251,6 +257,10 @@ fn said(status: u16, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "text/xml")], text).into_response()
 }
 
+fn changes(action: &str) -> bool {
+    ["Put", "Delete", "Add", "Remove"].iter().any(|verb| action.starts_with(verb))
+}
+
 async fn pass(State(gate): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let action = form_urlencoded::parse(&body).find(|(k, _)| k == "Action").map_or_else(String::new, |(_, v)| v.into());
     *gate.calls.lock().unwrap().entry(action.clone()).or_default() += 1;
@@ -266,6 +276,11 @@ async fn pass(State(gate): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) 
             return (StatusCode::OK, format!("<{action}Response></{action}Response>")).into_response();
         }
         Mode::LosesAnswer(of) => lost = of == action,
+        Mode::LiesAlways if changes(&action) => {
+            return (StatusCode::OK, format!("<{action}Response></{action}Response>")).into_response();
+        }
+        Mode::LosesAnswers => lost = changes(&action),
+        Mode::Slow => tokio::time::sleep(Duration::from_millis(100)).await,
         Mode::Knows(key) => {
             let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
             if !authorization.contains(&format!("Credential={key}/")) {

@@ -108,6 +108,14 @@ impl Slapd {
         self.try_start().unwrap_or_else(|log| panic!("slapd does not start again:\n{log}"));
     }
 
+    /// Start it again with these access rules before its own.
+    pub fn access(&self, rules: &str) {
+        let conf = configuration(&self.server.dir).replace("access to attrs=userPassword", &format!("{rules}\naccess to attrs=userPassword"));
+        fs::write(self.server.dir.join("slapd.conf"), conf).unwrap();
+        self.stop();
+        self.again();
+    }
+
     pub fn freeze(&self) {
         self.server.freeze();
     }
