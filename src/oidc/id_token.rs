@@ -91,7 +91,43 @@ impl Audience {
     }
 }
 
+/// What the `UserInfo` endpoint says (OpenID Connect Core §5.3.2).
+#[derive(Debug, Deserialize)]
+pub struct UserInfo {
+    sub: String,
+    email: Option<String>,
+    email_verified: Option<Value>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
 impl Claims {
+    /// Is something missing that says who it is? Where there is an access token too, claims of the scopes `profile` and
+    /// `email` come from the `UserInfo` endpoint (Core §5.4).
+    pub fn are_short(&self, name_claim: Option<&str>) -> bool {
+        let named = match name_claim {
+            None | Some("sub" | "email") => true,
+            Some(other) => self.others.contains_key(other),
+        };
+        self.email.is_none() || !named
+    }
+
+    /// Add what the `UserInfo` endpoint says of the same person; false if it speaks of another one, and then nothing of
+    /// it may be used (Core §5.3.2). What was signed stands.
+    #[must_use]
+    pub fn add(&mut self, info: UserInfo) -> bool {
+        if info.sub != self.sub {
+            return false;
+        }
+        if self.email.is_none() {
+            (self.email, self.email_verified) = (info.email, info.email_verified);
+        }
+        for (name, value) in info.others {
+            self.others.entry(name).or_insert(value);
+        }
+        true
+    }
+
     /// Whom the provider vouches for.
     pub fn vouched(self, issuer: String, name_claim: Option<&str>, trust_email: bool) -> Vouched {
         let verified = match &self.email_verified {

@@ -27,6 +27,7 @@ macro_rules! migrations {
             6 "sync" "0006_sync.sql",
             7 "slack" "0007_slack.sql",
             8 "shared access" "0008_shared_access.sql",
+            10 "people" "0010_people.sql",
         )
     };
 }

@@ -28,6 +28,5 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   async findAccount(ctx, id) {
     return { accountId: id, claims: async () => ({ sub: id, preferred_username: id, groups: ['tidegate-admins'], ...people[id] }) };
   },
-  conformIdTokenClaims: false,
 });
 provider.listen(Number(port), '127.0.0.1', () => console.log('up'));

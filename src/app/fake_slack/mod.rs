@@ -58,6 +58,8 @@ pub struct Hanging {
     pub only: Option<String>,
     /// How often it was changed.
     pub edits: u32,
+    /// What it carries for its app.
+    pub metadata: Value,
 }
 
 /// A form, open at somebody's.
@@ -90,6 +92,7 @@ struct State {
     calls: Vec<(String, Value)>,
     limited: HashMap<String, (u32, u64)>,
     down: bool,
+    unheard: HashMap<String, u32>,
     cut_next: bool,
     request_url: Option<String>,
     sockets: Vec<(u64, mpsc::UnboundedSender<socket::Frame>)>,
@@ -186,6 +189,11 @@ impl FakeSlack {
     /// Everything fails from here on, as if the network were cut; or no more.
     pub fn set_down(&self, down: bool) {
         self.lock().down = down;
+    }
+
+    /// The next calls of this method are carried out, and whoever calls hears nothing of it.
+    pub fn lose_answers(&self, method: &str, times: u32) {
+        self.lock().unheard.insert(method.to_owned(), times);
     }
 
     /// The next delivery over a socket arrives, and the socket is cut before anything can be acknowledged.

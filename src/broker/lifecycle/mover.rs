@@ -50,7 +50,7 @@ impl Broker {
             }
         }
         let others = self.live_grants_of(id).await?.saturating_sub(1);
-        let filter = GrantFilter { holder: Some(id), live: true, state: None };
+        let filter = GrantFilter { holder: Some(id), live: true, ..GrantFilter::default() };
         let mut requests: BTreeMap<RequestId, Option<Request>> = BTreeMap::new();
         let mut after = None;
         loop {

@@ -65,6 +65,11 @@ impl Broker {
                 "this one is approved in the portal, where you sign in again; nothing was decided",
             ));
         }
+        if approve && ctx.via == super::VIA && trust_of(policy, request) == SlackDecision::Confirm && !decide.confirmed {
+            return Err(BrokerError::Forbidden(
+                "this one is approved in a form: use “Review and approve”; nothing was decided",
+            ));
+        }
         Ok(())
     }
 }

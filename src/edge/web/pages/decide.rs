@@ -17,8 +17,12 @@ use crate::{
 /// Most requests that are denied with one form.
 const AT_ONCE: usize = 100;
 
+/// What was decided on is what the form showed: it says so, or nothing is decided.
 fn decision(fields: &Fields) -> Result<Decide, Problem> {
-    Ok(Decide { comment: fields.text("comment"), duration: fields.parsed::<Ttl>("duration")?, terms: None })
+    let terms = fields.get("terms").map(str::to_owned);
+    let terms = terms.ok_or_else(|| Problem::input("terms", "is missing: open the request again and decide there"))?;
+    let (comment, duration) = (fields.text("comment"), fields.parsed::<Ttl>("duration")?);
+    Ok(Decide { comment, duration, terms: Some(terms), confirmed: true })
 }
 
 /// Back to where the form was, if that is the list; else to the request.
@@ -68,7 +72,7 @@ pub async fn cancel(
 /// `POST /approvals/deny`: several at once, each on its own. One that somebody else decided meanwhile harms no other.
 pub async fn deny_many(State(edge): State<Edge>, posted: Posted) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
-    let decide = Decide { duration: None, ..decision(&fields)? };
+    let decide = Decide { comment: fields.text("comment"), ..Decide::default() };
     let mut late = None;
     for id in fields.all("id").into_iter().take(AT_ONCE) {
         let id: RequestId = id.parse().map_err(|_| Problem::not_found("request"))?;

@@ -78,7 +78,7 @@ pub async fn open(
 
 fn arrival(headers: &HeaderMap, call: &Call, method: &'static str) -> Arrival {
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id }
+    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id, proved_at: None }
 }
 
 /// Begin the session and hand over its cookie.
@@ -122,7 +122,14 @@ pub async fn choose(State(edge): State<Edge>, posted: PostedOutside) -> Result<R
 }
 
 /// `GET /login/oidc`: off to the provider, with what ties its answer to this browser in a cookie.
-pub async fn go(State(edge): State<Edge>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub async fn go(
+    State(edge): State<Edge>,
+    RawQuery(query): RawQuery,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    edge.gate.address(call(&parts)?.address)?;
+    let headers = &parts.headers;
     let provider = edge.portal.provider.clone().ok_or_else(|| Problem::not_found("identity provider"))?;
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let random = || edge.entropy.text(32).map_err(BrokerError::from);
@@ -135,7 +142,7 @@ pub async fn go(State(edge): State<Edge>, headers: HeaderMap, RawQuery(query): R
             give(&mut response, cookie::set(&edge.portal, cookie::SIGN_IN, &kept.text(), PATIENCE_SECONDS));
             Ok(response)
         }
-        Err(error) => refused(&edge, &headers, &kept.next, &error),
+        Err(error) => refused(&edge, headers, &kept.next, &error),
     }
 }
 
@@ -192,7 +199,8 @@ pub async fn come_back(
     };
     if !is_same(given.get("state").unwrap_or_default(), kept.state.expose()) {
         let other = ProviderError::Untrusted("it belongs to another sign-in".to_owned());
-        return refused(&edge, headers, &kept.next, &other);
+        // The sign-in that did begin here may go on: anybody can make a link with a wrong state.
+        return refusal(&edge, headers, &kept.next, &other);
     }
     if let Some(error) = given.get("error") {
         let words = given.get("error_description").unwrap_or(error).chars().take(200).collect();
@@ -226,6 +234,13 @@ pub async fn come_back(
 }
 
 fn refused(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) -> Result<Response, Problem> {
+    let mut response = refusal(edge, headers, next, error)?;
+    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    Ok(response)
+}
+
+/// The page that says why, and nothing else.
+fn refusal(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) -> Result<Response, Problem> {
     tracing::warn!(error = %error, "a sign-in was refused");
     let words = match error {
         ProviderError::Unavailable { name, .. } => format!(
@@ -235,14 +250,20 @@ fn refused(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) 
         ProviderError::Untrusted(why) => format!("The sign-in does not hold: {why}. Begin again."),
         ProviderError::Refused(why) => format!("The identity provider said no: {why}."),
     };
-    again(edge, headers, next, words)
+    trouble(edge, headers, next, words)
 }
 
-/// The page for signing in, with what went wrong.
+/// The page for signing in, with what went wrong; the attempt is over.
 fn again(edge: &Edge, headers: &HeaderMap, next: &str, words: String) -> Result<Response, Problem> {
+    let mut response = trouble(edge, headers, next, words)?;
+    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    Ok(response)
+}
+
+fn trouble(edge: &Edge, headers: &HeaderMap, next: &str, words: String) -> Result<Response, Problem> {
     let mut response = page(&sign_in_page(edge, headers, next, Some(words)))?;
     *response.status_mut() = http::StatusCode::FORBIDDEN;
-    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
