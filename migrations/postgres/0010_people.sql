@@ -19,3 +19,11 @@ ALTER TABLE slack_messages ADD COLUMN unsure BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX requests_urgent ON requests (emergency DESC, lapses_at, id) WHERE state = 'pending';
 CREATE INDEX grants_over_newest ON grants (id) WHERE state IN ('ended', 'failed');
 CREATE INDEX identities_machines ON identities (id) WHERE kind IN ('workload', 'agent');
+
+-- A receiver never waits for another one; one that answered 410 hears nothing more until somebody tells it again.
+CREATE INDEX outbox_notifier_due ON outbox (notifier, due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE notifiers_gone (
+  name TEXT PRIMARY KEY,
+  at   BIGINT NOT NULL,
+  why  TEXT NOT NULL
+);

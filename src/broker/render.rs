@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    slack::terms::terms_of,
     Broker, BrokerError,
     ask::groups_of,
+    slack::terms::terms_of,
     view::{
         AppliedFacts, ApprovalView, ApprovalsView, GrantView, IdentityRef, IdentityView, LockView, RequestView,
         RequestedFacts, RevocationView, VerifiedFacts,

@@ -164,10 +164,7 @@ impl Broker {
         let found = self.store.subject_of_session(&token_hash(secret), now).await?;
         let (session, subject) = found.ok_or(BrokerError::Unauthenticated)?;
         let within = InSession { id: session.id, proved_at: session.proved_at };
-        let ctx = Ctx {
-            session: Some(within),
-            ..self.context(Some(subject), None, Some(session.expires_at), VIA)?
-        };
+        let ctx = Ctx { session: Some(within), ..self.context(Some(subject), None, Some(session.expires_at), VIA)? };
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let csrf = hex::encode(hmac::sign(&key, b"tidegate: forms of this session").as_ref());
         Ok((Visit { ctx, session: session.id, csrf }, session))
@@ -307,7 +304,8 @@ impl Broker {
     async fn remember_login(&self, vouched: &Vouched, id: IdentityId) -> Result<(), BrokerError> {
         self.may_change()?;
         let now = self.now();
-        let cause = Cause { actor: Some(id), via: VIA, ..Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now) };
+        let cause =
+            Cause { actor: Some(id), via: VIA, ..Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now) };
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {

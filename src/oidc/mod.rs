@@ -246,7 +246,12 @@ impl Inner {
     }
 
     /// Add what the `UserInfo` endpoint says, where the ID token leaves out who it is.
-    async fn complete(&self, claims: &mut id_token::Claims, known: &Known, tokens: &Tokens) -> Result<(), ProviderError> {
+    async fn complete(
+        &self,
+        claims: &mut id_token::Claims,
+        known: &Known,
+        tokens: &Tokens,
+    ) -> Result<(), ProviderError> {
         let (Some(endpoint), Some(token)) = (&known.document.userinfo_endpoint, &tokens.access_token) else {
             return Ok(());
         };
@@ -256,11 +261,7 @@ impl Inner {
         let bytes = self.get(endpoint.clone(), Some(token)).await?;
         let info = serde_json::from_slice(&bytes)
             .map_err(|_| ProviderError::Untrusted("what it says of the person cannot be read".to_owned()))?;
-        if claims.add(info) {
-            Ok(())
-        } else {
-            Err(ProviderError::Untrusted("it speaks of two people".to_owned()))
-        }
+        if claims.add(info) { Ok(()) } else { Err(ProviderError::Untrusted("it speaks of two people".to_owned())) }
     }
 }
 
@@ -299,6 +300,10 @@ impl IdentityProvider for Provider {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
+        if attempt.afresh {
+            // Core §3.1.2.1: with `max_age` the ID token must say when, so that it can be checked.
+            url.query_pairs_mut().append_pair("prompt", "login").append_pair("max_age", "0");
+        }
         Ok(url.into())
     }
 
@@ -315,6 +320,7 @@ impl IdentityProvider for Provider {
             issuer: known.document.issuer.as_str(),
             client_id: &self.inner.settings.client_id,
             nonce: &attempt.nonce,
+            afresh: attempt.afresh,
             now,
         };
         let claims = match id_token::check(&tokens.id_token, &known, &expected) {

@@ -156,7 +156,8 @@ impl Tx {
     pub async fn hold_session(&mut self, id: SessionId) -> Result<bool, StoreError> {
         let held = self
             .execute(
-                query("UPDATE sessions SET ended_at = ended_at WHERE id = $1 AND ended_at IS NULL").bind(id.to_string()),
+                query("UPDATE sessions SET ended_at = ended_at WHERE id = $1 AND ended_at IS NULL")
+                    .bind(id.to_string()),
             )
             .await?;
         Ok(held == 1)

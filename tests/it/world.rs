@@ -11,7 +11,7 @@ use std::{
 use tidegate::{
     app::{Composed, Policies, Setup, compose, seed_directory, seed_targets},
     broker::{
-        Broker, BrokerError, Ctx, Settings,
+        Broker, BrokerError, Ctx, InSession, Settings,
         input::{Ask, Decide},
         view::{Asked, GrantView, RequestView},
     },
@@ -21,7 +21,7 @@ use tidegate::{
         account::ApplicationConfig,
         catalog::TargetConfig,
         grant::{Grant, GrantState},
-        id::{CorrelationId, GrantId, RequestId},
+        id::{CorrelationId, GrantId, RequestId, SessionId},
         roster::SourceConfig,
         time::{Timestamp, Ttl},
     },

@@ -226,6 +226,11 @@ impl FakeSlack {
         self.lock().calls.clone()
     }
 
+    /// A message of the app, as if it had been posted before.
+    pub fn post(&self, channel: &str, message: &Value) -> Hanging {
+        self.hang(channel, message, None)
+    }
+
     /// Somebody deletes a message.
     pub fn delete(&self, channel: &str, ts: &str) {
         self.lock().messages.retain(|m| m.channel != channel || m.ts != ts);

@@ -210,9 +210,8 @@ impl Slack {
                 Ok(answer) => answer,
                 Err(error) => return known(error),
             };
-            let ours = |m: &&Value| {
-                text(m, "/metadata/event_type") == EVENT && text(m, "/metadata/event_payload/row") == row
-            };
+            let ours =
+                |m: &&Value| text(m, "/metadata/event_type") == EVENT && text(m, "/metadata/event_payload/row") == row;
             let found = answer.get("messages").and_then(Value::as_array).into_iter().flatten().find(ours);
             if let Some(found) = found {
                 return Ok(Some((channel, text(found, "/ts"))));

@@ -157,7 +157,11 @@ pub(super) fn terms(r: &RequestView, who: &str) -> Vec<Value> {
 pub(super) fn taken_away(class: RevocationClass, window: &str) -> String {
     let class = serde_json::to_value(class).ok();
     let class = class.as_ref().and_then(Value::as_str).unwrap_or_default().replace('_', " ");
-    if window.is_empty() { format!("taking it away is {class}") } else { format!("taking it away is {class}: {window}") }
+    if window.is_empty() {
+        format!("taking it away is {class}")
+    } else {
+        format!("taking it away is {class}: {window}")
+    }
 }
 
 fn details(portal: &str, r: &RequestView) -> String {
@@ -267,7 +271,8 @@ pub(super) fn ending(grant: &GrantView, room: Option<Ttl>) -> Sheet {
         let mut buttons = Vec::new();
         if let Some(by) = room {
             let text = format!("Extend by {by}");
-            let end = grant.not_after.as_deref().and_then(|t| t.parse::<Timestamp>().ok()).map_or(0, Timestamp::seconds);
+            let end =
+                grant.not_after.as_deref().and_then(|t| t.parse::<Timestamp>().ok()).map_or(0, Timestamp::seconds);
             let shown = format!("{}.{end}", grant.id);
             buttons.push(button("extend", &text, &shown, &format!("Extend {}", clip(&grant.entitlement, 50))));
         }
@@ -314,7 +319,8 @@ pub(super) fn linked(who: &str, portal: &str) -> Sheet {
         name(who)
     );
     let yours = format!("{portal}/people/me");
-    let blocks = vec![section(&text), actions("linked", vec![link("Your links", &yours, "Open your links in the portal")])];
+    let blocks =
+        vec![section(&text), actions("linked", vec![link("Your links", &yours, "Open your links in the portal")])];
     Sheet { text: fallback(&format!("A Slack account was linked: it acts for {who} now.")), blocks }
 }
 

@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
 };
 use http::StatusCode;
 
@@ -44,8 +44,9 @@ pub async fn list(
 pub async fn unlink(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
-    Path((key, account)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
+    let Path((key, account)) = path.map_err(|_| Problem::not_found("Slack account"))?;
     carry_through(async move { edge.broker.unlink_slack(&ctx, &key, &account).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

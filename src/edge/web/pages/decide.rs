@@ -6,9 +6,15 @@ use crate::{
     broker::input::Decide,
     domain::{id::RequestId, time::Ttl},
     edge::{
-        inbound::{call::carry_through, path::PathId, problem::Problem, state::Edge},
+        inbound::{
+            call::carry_through,
+            path::PathId,
+            problem::{Kind, Problem},
+            state::Edge,
+        },
         web::{
             frame::see_other,
+            pages::sign_in,
             visit::{Fields, Posted},
         },
     },
@@ -41,7 +47,15 @@ pub async fn approve(
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let decide = decision(&fields)?;
-    carry_through(async move { edge.broker.approve(&visitor.ctx, id, decide).await }).await?;
+    let broker = edge.broker.clone();
+    match carry_through(async move { broker.approve(&visitor.ctx, id, decide).await }).await {
+        Ok(_) => {}
+        // Off to the identity provider, and back to the terms: what was typed is not decided on from afar.
+        Err(problem) if problem.kind() == Kind::ProveAgain => {
+            return see_other(&sign_in::again_at(&edge, &format!("/requests/{id}?said=proved")));
+        }
+        Err(problem) => return Err(problem),
+    }
     back(&fields, id, "approved")
 }
 

@@ -27,6 +27,14 @@ use crate::{
 
 /// Rows of a page.
 const ROWS: u32 = 50;
+/// States to look for among what is live, in words.
+const STATES: [(&str, &str); 5] = [
+    ("scheduled", "scheduled"),
+    ("activating", "being opened"),
+    ("active", "open"),
+    ("revoking", "being taken away"),
+    ("quarantined", "could not be taken away"),
+];
 
 #[derive(Template)]
 #[template(path = "grants.html")]
@@ -38,6 +46,7 @@ struct Page {
     minute: u32,
     over: bool,
     state: String,
+    states: &'static [(&'static str, &'static str)],
     next: Option<String>,
     locks: Vec<LockView>,
     sees_all: bool,
@@ -84,6 +93,7 @@ pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): R
         minute: timeline::minute(now),
         over,
         state: state.map_or("", GrantState::as_str).to_owned(),
+        states: &STATES,
         next: found.next,
         locks: if ctx.sees_everything() { broker.locks(ctx).await?.items } else { Vec::new() },
         sees_all: ctx.sees_everything(),

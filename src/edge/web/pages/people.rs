@@ -8,8 +8,8 @@ use axum::{
 
 use crate::{
     broker::{
-        slack::SlackAccountView,
         input::{GrantQuery, Paging},
+        slack::SlackAccountView,
         view::{IdentityView, LockView, SessionView, TokenView},
     },
     domain::{
@@ -148,8 +148,13 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
     let me = who.id == ctx.actor_id().to_string();
     let (now, policy) = (broker.now(), broker.policy());
     let id = who.id.parse().ok();
-    let query =
-        |live, limit| GrantQuery { holder: id, live, over: !live, page: Paging { after: None, limit: Some(limit) }, state: None };
+    let query = |live, limit| GrantQuery {
+        holder: id,
+        live,
+        over: !live,
+        page: Paging { after: None, limit: Some(limit) },
+        state: None,
+    };
     let live = broker.grants(ctx, query(true, 100)).await?.items;
     let recent = broker.grants(ctx, query(false, 30)).await?.items;
     let card = |g| GrantCard::of(g, &policy, ctx, now);

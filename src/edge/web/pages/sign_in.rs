@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     broker::{Arrival, BrokerError, NewSession},
-    domain::{identity::Subject, secret::Secret},
+    domain::{identity::Subject, secret::Secret, time::Timestamp},
     edge::{
         inbound::{
             auth::call,
@@ -76,9 +76,12 @@ pub async fn open(
     page(&sign_in_page(&edge, &headers, &given.text("next"), None))
 }
 
-fn arrival(headers: &HeaderMap, call: &Call, method: &'static str) -> Arrival {
+/// How somebody signed in, and when they showed who they are.
+type How = (&'static str, Option<Timestamp>);
+
+fn arrival(headers: &HeaderMap, call: &Call, (method, proved_at): How) -> Arrival {
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id, proved_at: None }
+    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id, proved_at }
 }
 
 /// Begin the session and hand over its cookie.
@@ -87,7 +90,7 @@ async fn begin(
     parts: &Parts,
     call: &Call,
     who: Subject,
-    how: &'static str,
+    how: How,
     next: &str,
 ) -> Result<Response, Problem> {
     let arrival = arrival(&parts.headers, call, how);
@@ -118,7 +121,8 @@ pub async fn choose(State(edge): State<Edge>, posted: PostedOutside) -> Result<R
         return Err(Problem::not_found("person to choose"));
     }
     let who = edge.broker.person_of_dev(&name).await?;
-    begin(&edge, &parts, &call, who, "dev", &fields.text("next")).await
+    let now = edge.broker.now();
+    begin(&edge, &parts, &call, who, ("dev", Some(now)), &fields.text("next")).await
 }
 
 /// `GET /login/oidc`: off to the provider, with what ties its answer to this browser in a cookie.
@@ -134,7 +138,8 @@ pub async fn go(
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let random = || edge.entropy.text(32).map_err(BrokerError::from);
     let (state, nonce, verifier) = (random()?, random()?, random()?);
-    let kept = Kept { state, nonce, verifier, next: safe_next(&given.text("next")).to_owned() };
+    let afresh = given.get("again").is_some();
+    let kept = Kept { state, nonce, verifier, afresh, next: safe_next(&given.text("next")).to_owned() };
     let redirect = format!("{}{CALLBACK}", edge.portal.origin());
     match provider.begin(&kept.attempt(), &redirect, edge.broker.now()).await {
         Ok(url) => {
@@ -146,11 +151,21 @@ pub async fn go(
     }
 }
 
+/// Where somebody shows once more who they are, and comes back.
+pub fn again_at(edge: &Edge, next: &str) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    match &edge.portal.provider {
+        Some(_) => format!("/login/oidc?again=1&next={next}"),
+        None => format!("/login?next={next}"),
+    }
+}
+
 /// What the browser keeps of a sign-in that is on its way.
 struct Kept {
     state: Secret,
     nonce: Secret,
     verifier: Secret,
+    afresh: bool,
     next: String,
 }
 
@@ -160,23 +175,26 @@ impl Kept {
             state: self.state.expose().to_owned(),
             nonce: self.nonce.expose().to_owned(),
             verifier: Secret::new(self.verifier.expose().to_owned()),
+            afresh: self.afresh,
         }
     }
 
     fn text(&self) -> String {
         let next: String = url::form_urlencoded::byte_serialize(self.next.as_bytes()).collect();
-        format!("{}.{}.{}.{next}", self.state.expose(), self.nonce.expose(), self.verifier.expose())
+        let afresh = u8::from(self.afresh);
+        format!("{}.{}.{}.{afresh}.{next}", self.state.expose(), self.nonce.expose(), self.verifier.expose())
     }
 
     fn read(headers: &HeaderMap, portal: &Portal) -> Option<Self> {
         let text = cookie::read(headers, portal, cookie::SIGN_IN)?;
-        let mut parts = text.splitn(4, '.');
+        let mut parts = text.splitn(5, '.');
         let mut secret = || parts.next().filter(|p| p.len() == 43).map(|p| Secret::new(p.to_owned()));
         let (state, nonce, verifier) = (secret()?, secret()?, secret()?);
+        let afresh = parts.next()? == "1";
         let next = url::form_urlencoded::parse(format!("n={}", parts.next()?).as_bytes())
             .next()
             .map_or_else(String::new, |(_, v)| v.into_owned());
-        Some(Self { state, nonce, verifier, next })
+        Some(Self { state, nonce, verifier, afresh, next })
     }
 }
 
@@ -221,7 +239,10 @@ pub async fn come_back(
         }
         Err(other) => return Err(other.into()),
     };
-    let mut response = match begin(&edge, &parts, &call, who, "oidc", &kept.next).await {
+    // A provider that does not say when may have asked long ago.
+    let proved_at = vouched.proved_at.unwrap_or(Timestamp::from_micros(0));
+    let how = ("oidc", Some(proved_at));
+    let mut response = match begin(&edge, &parts, &call, who, how, &kept.next).await {
         Ok(response) => response,
         Err(problem) if problem.kind() == Kind::Unauthenticated => {
             let why = "Your account here is deactivated. Ask whoever runs the directory.".to_owned();

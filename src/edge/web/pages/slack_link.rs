@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery, State, rejection::PathRejection},
     response::Response,
 };
 
@@ -63,9 +63,10 @@ pub async fn answer(State(edge): State<Edge>, posted: Posted) -> Result<Response
 /// `POST /people/{id}/slack/{account}/unlink`.
 pub async fn unlink(
     State(edge): State<Edge>,
-    Path((key, account)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     posted: Posted,
 ) -> Result<Response, Problem> {
+    let Path((key, account)) = path.map_err(|_| Problem::not_found("Slack account"))?;
     let ctx = posted.visitor.ctx;
     let who = edge.broker.identity(&ctx, &key).await?;
     carry_through(async move { edge.broker.unlink_slack(&ctx, &key, &account).await }).await?;

@@ -47,7 +47,11 @@ pub async fn handler(
     PathId(id): PathId<RequestId>,
     OptionalBody(body): OptionalBody<Approval>,
 ) -> Result<Json<RequestView>, Problem> {
-    let decide =
-        Decide { comment: body.comment, terms: body.terms, duration: optional_ttl(body.duration, "duration")?, ..Decide::default() };
+    let decide = Decide {
+        comment: body.comment,
+        terms: body.terms,
+        duration: optional_ttl(body.duration, "duration")?,
+        ..Decide::default()
+    };
     Ok(Json(carry_through(async move { edge.broker.approve(&ctx, id, decide).await }).await?))
 }
