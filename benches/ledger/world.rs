@@ -92,7 +92,14 @@ pub async fn engineers(broker: &Broker, count: usize) -> Vec<IdentityId> {
 pub async fn ctx(broker: &Broker, id: IdentityId) -> Ctx {
     let now = broker.now();
     let actor = broker.store().subject(id, now).await.unwrap().unwrap();
-    Ctx { actor, via: "bench", correlation: CorrelationId::new(broker.entropy().ulid(now).unwrap()), now, until: None }
+    Ctx {
+        actor,
+        via: "bench",
+        correlation: CorrelationId::new(broker.entropy().ulid(now).unwrap()),
+        now,
+        until: None,
+        session: None,
+    }
 }
 
 /// Seconds of processor time that this process has used.

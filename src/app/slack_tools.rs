@@ -18,8 +18,17 @@ use crate::{
     },
 };
 
-/// What the app may do: no more than is used.
-pub const SCOPES: [&str; 5] = ["chat:write", "commands", "im:write", "users:read", "channels:read"];
+/// What the app may do: no more than is used. History is read only where it was not heard whether a message arrived.
+pub const SCOPES: [&str; 8] = [
+    "chat:write",
+    "commands",
+    "im:write",
+    "users:read",
+    "channels:read",
+    "channels:history",
+    "groups:history",
+    "im:history",
+];
 
 /// The manifest of the app. With the broker's address, Slack calls it there; else it comes in over a socket.
 pub fn slack_manifest(server: Option<&str>) -> Value {

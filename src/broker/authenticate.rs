@@ -104,7 +104,7 @@ impl Broker {
             return Err(BrokerError::Unauthenticated);
         }
         self.sightings.add(actor.identity.id, token, now);
-        Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now, until })
+        Ok(Ctx { actor, via, correlation: CorrelationId::new(self.entropy.ulid(now)?), now, until, session: None })
     }
 }
 

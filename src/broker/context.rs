@@ -1,7 +1,7 @@
 //! Who acts, through which surface, when: the first parameter of every verb.
 
 use crate::domain::{
-    id::{CorrelationId, IdentityId},
+    id::{CorrelationId, IdentityId, SessionId},
     identity::{ADMIN_GROUP, AUDITOR_GROUP, Subject},
     time::Timestamp,
 };
@@ -19,6 +19,17 @@ pub struct Ctx {
     pub now: Timestamp,
     /// When what the actor signed in with stops working; nothing made from it may last longer.
     pub until: Option<Timestamp>,
+    /// The session in the portal; none for tokens and for what comes in by Slack.
+    pub session: Option<InSession>,
+}
+
+/// A call within a session of the portal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InSession {
+    /// Which one.
+    pub id: SessionId,
+    /// When its owner last showed the identity provider who they are.
+    pub proved_at: Timestamp,
 }
 
 impl Ctx {

@@ -69,7 +69,9 @@ impl Broker {
         self.not_locked(ctx).await?;
         let comment = clean_text("comment", &decide.comment)?;
         let request = self.visible_request(ctx, id).await?;
-        still_pending(&request, ctx)?;
+        if let Err(error) = still_pending(&request, ctx) {
+            return Err(self.decided_by(&request, error).await);
+        }
         let subject = self.store.subject(request.subject, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
         let requester =
             self.store.subject(request.requester, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
@@ -118,6 +120,25 @@ impl Broker {
         let view = self.render_request(&request, grants, &approvals).await?;
         tracing::debug!(request = %id, needed = counted.quorum.needed, have = counted.quorum.have, "decided");
         Ok(view)
+    }
+
+    /// The same refusal, with who was faster.
+    async fn decided_by(&self, request: &Request, error: BrokerError) -> BrokerError {
+        let BrokerError::State(text) = error else { return error };
+        let approve = request.state == RequestState::Approved;
+        if !approve && request.state != RequestState::Denied {
+            return BrokerError::State(text);
+        }
+        let approvals = self.store.approvals(request.id).await.unwrap_or_default();
+        let mut names = Vec::new();
+        for approval in approvals.iter().filter(|a| a.approve == approve) {
+            names.push(self.name_of(approval.approver).await.to_string());
+        }
+        if names.is_empty() {
+            BrokerError::State(text)
+        } else {
+            BrokerError::State(format!("{text}, by {}", names.join(", ")))
+        }
     }
 
     /// May the actor decide on it? Answers the groups that the decision counts for.

@@ -36,6 +36,8 @@ impl Broker {
             let mut tx = self.store.begin().await?;
             let written = async {
                 tx.replay_message(id, ctx.now).await?;
+                // Whoever tells it again knows that somebody listens again.
+                tx.notifier_is_back(&found.notifier).await?;
                 let details = json!({"message": id, "notifier": found.notifier, "kind": found.kind});
                 self.note(&mut tx, self.event(&Cause::from(ctx), "delivery.replayed", details)?)
             }

@@ -4,6 +4,7 @@ use crate::{
     domain::{
         decision::{Condition, Reason},
         id::RequestId,
+        time::Ttl,
     },
     store::StoreError,
 };
@@ -36,6 +37,12 @@ pub enum BrokerError {
     /// The verb is not for this actor, whatever policy says: four eyes, admins only, holders only.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// It was too long ago that the actor showed who they are.
+    #[error(
+        "approving this wants that you signed in within the last {0}: open the request in the portal and sign in again; \
+         nothing was decided"
+    )]
+    ProveAgain(Ttl),
     /// A kill switch is in force.
     #[error("a lock on this {kind} is in force: {reason}")]
     Locked {

@@ -30,6 +30,9 @@ impl Broker {
         let (GrantState::Active, Some(from), None) = (grant.state, grant.not_after, grant.end_reason) else {
             return Err(BrokerError::State("only an active grant can be extended; ask again".to_owned()));
         };
+        if extend.from.is_some_and(|seen| seen.seconds() != from.seconds()) {
+            return Err(BrokerError::State("its end was moved already; look at it again".to_owned()));
+        }
         if from <= ctx.now {
             return Err(BrokerError::State("the grant is over; ask again".to_owned()));
         }

@@ -43,6 +43,8 @@ pub struct Decide {
     pub duration: Option<Ttl>,
     /// Hash of the terms that the approver was shown, where a surface shows them ahead of time.
     pub terms: Option<String>,
+    /// The terms were shown once more, and the approver said yes to them there.
+    pub confirmed: bool,
 }
 
 /// Page and order of a list.
@@ -90,6 +92,8 @@ pub struct GrantQuery {
     pub holder: Option<IdentityId>,
     /// Only those that are not final.
     pub live: bool,
+    /// Only those that are.
+    pub over: bool,
     /// Page.
     pub page: Paging,
 }
@@ -101,6 +105,8 @@ pub struct Extend {
     pub duration: Ttl,
     /// Why.
     pub reason: String,
+    /// The end that the holder saw. Asked twice, it is moved once.
+    pub from: Option<Timestamp>,
 }
 
 /// Let a kill switch fall.

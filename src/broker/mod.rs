@@ -60,7 +60,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use claim::Handover;
-pub use context::Ctx;
+pub use context::{Ctx, InSession};
 pub use error::BrokerError;
 pub use lifecycle::{AcceptedView, Heard, Hearing};
 pub use oauth::IssuedToken;

@@ -2,6 +2,7 @@
 
 use super::{
     Broker, BrokerError, Ctx,
+    decide::still_pending,
     input::{GrantQuery, Paging, RequestQuery, Role, Simulate},
     view::{EntitlementView, GrantView, IdentityView, List, MeView, RequestView, TimelineEntry},
 };
@@ -12,7 +13,7 @@ use crate::{
         grant::Grant,
         id::{GrantId, IdentityId, RequestId},
         identity::Subject,
-        request::{Request, RequestState},
+        request::{Approval, Request},
     },
     store::{AuditFilter, GrantFilter, RequestFilter},
 };
@@ -20,7 +21,7 @@ use crate::{
 impl Broker {
     /// Who am I, and what do I hold?
     pub async fn me(&self, ctx: &Ctx) -> Result<MeView, BrokerError> {
-        let filter = GrantFilter { holder: Some(ctx.actor_id()), live: true, state: None };
+        let filter = GrantFilter { holder: Some(ctx.actor_id()), live: true, ..GrantFilter::default() };
         let page = self.store.grants(&filter, None, 200).await?;
         let mut grants = Vec::with_capacity(page.items.len());
         for grant in &page.items {
@@ -86,9 +87,26 @@ impl Broker {
         for request in &page.items {
             let grants = self.store.grants_of(request.id).await?;
             let approvals = self.store.approvals(request.id).await?;
-            items.push(self.render_request(request, grants, &approvals).await?);
+            let mut view = self.render_request(request, grants, &approvals).await?;
+            if query.role == Some(Role::Approver) {
+                view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
+            }
+            items.push(view);
         }
         Ok(List { items, next: page.next })
+    }
+
+    /// What waits for those who decide like the caller, the most urgent first: emergencies, then what lapses first.
+    pub async fn urgent(&self, ctx: &Ctx, page: Paging) -> Result<List<RequestView>, BrokerError> {
+        let found = self.store.urgent_requests(&ctx.actor.groups, page.after.as_deref(), page.rows()).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for request in &found.items {
+            let approvals = self.store.approvals(request.id).await?;
+            let mut view = self.render_request(request, Vec::new(), &approvals).await?;
+            view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
+            items.push(view);
+        }
+        Ok(List { items, next: found.next })
     }
 
     /// How many requests wait for the caller, counted up to 100.
@@ -106,16 +124,19 @@ impl Broker {
         for approval in &approvals {
             decisions.push(self.render_approval(approval).await);
         }
-        let decided = approvals.iter().any(|a| a.approver == ctx.actor_id());
-        view.can_decide =
-            Some(request.state == RequestState::Pending && !decided && self.could_decide(ctx, &request).await?);
+        view.can_decide = Some(self.can_decide(ctx, &request, &approvals).await?);
         view.decisions = Some(decisions);
         view.trace = Some(request.trace);
         view.timeline = Some(self.timeline(AuditFilter { request: Some(id), ..AuditFilter::default() }).await?);
         Ok(view)
     }
 
-    async fn could_decide(&self, ctx: &Ctx, request: &Request) -> Result<bool, BrokerError> {
+    /// May the caller decide on it now? The one answer to that, for every surface.
+    async fn can_decide(&self, ctx: &Ctx, request: &Request, approvals: &[Approval]) -> Result<bool, BrokerError> {
+        let decided = approvals.iter().any(|a| a.approver == ctx.actor_id());
+        if decided || still_pending(request, ctx).is_err() {
+            return Ok(false);
+        }
         let requester = self.store.subject(request.requester, ctx.now).await?;
         let subject = self.store.subject(request.subject, ctx.now).await?;
         let (Some(requester), Some(subject)) = (requester, subject) else { return Ok(false) };
@@ -162,7 +183,7 @@ impl Broker {
             None if ctx.sees_everything() => None,
             None => Some(ctx.actor_id()),
         };
-        let filter = GrantFilter { state: query.state, holder, live: query.live };
+        let filter = GrantFilter { state: query.state, holder, live: query.live, over: query.over };
         let page = self.store.grants(&filter, query.page.after.as_deref(), query.page.rows()).await?;
         let mut items = Vec::with_capacity(page.items.len());
         for grant in &page.items {
@@ -228,8 +249,8 @@ impl Broker {
     pub async fn workloads(&self, ctx: &Ctx, page: Paging) -> Result<List<IdentityView>, BrokerError> {
         let mut items = Vec::new();
         if ctx.sees_everything() {
-            let found = self.store.subjects(page.after.as_deref(), page.rows(), ctx.now).await?;
-            for subject in found.items.iter().filter(|s| s.identity.kind.is_non_human()) {
+            let found = self.store.machines(page.after.as_deref(), page.rows(), ctx.now).await?;
+            for subject in &found.items {
                 items.push(self.render_identity(subject).await);
             }
             return Ok(List { items, next: found.next });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Broker, BrokerError,
     ask::groups_of,
+    slack::terms::terms_of,
     view::{
         AppliedFacts, ApprovalView, ApprovalsView, GrantView, IdentityRef, IdentityView, LockView, RequestView,
         RequestedFacts, RevocationView, VerifiedFacts,
@@ -154,6 +155,7 @@ impl Broker {
             decided_at: r.decided_at.map(|t| t.to_string()),
             policy_version: r.policy_version.clone(),
             revocation: revocation.collect(),
+            terms: terms_of(&policy, r),
             correlation_id: r.correlation.to_string(),
             decisions: None,
             timeline: None,

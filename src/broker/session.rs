@@ -7,8 +7,9 @@ use ring::hmac;
 use serde_json::json;
 
 use super::{
-    Broker, BrokerError, Ctx,
+    Broker, BrokerError, Ctx, InSession,
     authenticate::{new_token, token_hash, well_formed},
+    lock::only_admins,
     record::Cause,
     view::{SessionView, TokenView},
 };
@@ -44,6 +45,8 @@ pub struct Arrival {
     pub address: String,
     /// The call.
     pub correlation: CorrelationId,
+    /// When the person showed the identity provider who they are, if it said so: it may have been long before.
+    pub proved_at: Option<Timestamp>,
 }
 
 /// A session on its way to its browser. The secret is handed over this once.
@@ -95,6 +98,7 @@ impl Broker {
             seen_at: now,
             idle_at: now.plus(self.settings.session_idle),
             expires_at: now.plus(self.settings.session_ttl),
+            proved_at: arrival.proved_at.unwrap_or(now).min(now),
         };
         let before = match replaces.filter(|text| well_formed(text, SESSION)) {
             Some(text) => self.store.subject_of_session(&token_hash(text), now).await?.map(|(s, _)| s),
@@ -104,15 +108,20 @@ impl Broker {
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
+                tx.insert_session(&session, &hash).await?;
                 if let Some(before) = &before
                     && let Some(whose) = tx.end_session(before.id, None, now).await?
                 {
-                    let mut event =
-                        self.event(&cause, "session.ended", json!({"session": before.id, "why": "replaced"}))?;
+                    // The same person goes on: what they made goes on with them.
+                    if whose == identity.id {
+                        tx.hand_over_session(before.id, session.id).await?;
+                    }
+                    let tokens = tx.revoke_tokens_of_ended_sessions(whose, now).await?;
+                    let details = json!({"session": before.id, "why": "replaced", "tokens": tokens});
+                    let mut event = self.event(&cause, "session.ended", details)?;
                     event.subject = Some(whose);
                     self.note(&mut tx, event)?;
                 }
-                tx.insert_session(&session, &hash).await?;
                 let details = json!({
                     "session": session.id, "method": session.method, "address": session.address,
                     "user_agent": session.user_agent, "expires_at": session.expires_at,
@@ -133,20 +142,32 @@ impl Broker {
 
     /// The person behind the secret of a cookie: the session lives, and the identity is active.
     pub async fn authenticate_session(self: &Arc<Self>, secret: &str) -> Result<Visit, BrokerError> {
+        let (visit, session) = self.session_behind(secret).await?;
+        let now = visit.ctx.now;
+        if now.since(session.seen_at) > TO_THE_MINUTE.as_std() && self.may_change().is_ok() {
+            let broker = Arc::clone(self);
+            self.track(async move { broker.touch(session.id, now).await });
+        }
+        Ok(visit)
+    }
+
+    /// The same for what a page does by itself: it is no use of the session, and does not keep it alive.
+    pub async fn watch_session(&self, secret: &str) -> Result<Visit, BrokerError> {
+        Ok(self.session_behind(secret).await?.0)
+    }
+
+    async fn session_behind(&self, secret: &str) -> Result<(Visit, Session), BrokerError> {
         if !well_formed(secret, SESSION) {
             return Err(BrokerError::Unauthenticated);
         }
         let now = self.now();
         let found = self.store.subject_of_session(&token_hash(secret), now).await?;
         let (session, subject) = found.ok_or(BrokerError::Unauthenticated)?;
-        let ctx = self.context(Some(subject), None, Some(session.expires_at), VIA)?;
-        if now.since(session.seen_at) > TO_THE_MINUTE.as_std() && self.may_change().is_ok() {
-            let broker = Arc::clone(self);
-            self.track(async move { broker.touch(session.id, now).await });
-        }
+        let within = InSession { id: session.id, proved_at: session.proved_at };
+        let ctx = Ctx { session: Some(within), ..self.context(Some(subject), None, Some(session.expires_at), VIA)? };
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let csrf = hex::encode(hmac::sign(&key, b"tidegate: forms of this session").as_ref());
-        Ok(Visit { ctx, session: session.id, csrf })
+        Ok((Visit { ctx, session: session.id, csrf }, session))
     }
 
     /// A use that is lost is noted with the next one.
@@ -158,7 +179,7 @@ impl Broker {
         }
     }
 
-    /// End one of one's own sessions; administrators end anybody's.
+    /// End one of one's own sessions, with the tokens that were made in it; administrators end anybody's.
     pub async fn end_session(&self, ctx: &Ctx, id: SessionId) -> Result<(), BrokerError> {
         self.may_change()?;
         let whose = (!ctx.is_admin()).then_some(ctx.actor_id());
@@ -168,7 +189,9 @@ impl Broker {
             let written = async {
                 let ended = tx.end_session(id, whose, ctx.now).await?;
                 let owner = ended.ok_or(BrokerError::NotFound("session"))?;
-                let mut event = self.event(&cause, "session.ended", json!({"session": id, "why": "asked"}))?;
+                let tokens = tx.revoke_tokens_of_ended_sessions(owner, ctx.now).await?;
+                let details = json!({"session": id, "why": "asked", "tokens": tokens});
+                let mut event = self.event(&cause, "session.ended", details)?;
                 event.subject = Some(owner);
                 self.note(&mut tx, event)
             }
@@ -179,7 +202,7 @@ impl Broker {
         }
     }
 
-    /// End all sessions of an identity: one's own, or for administrators anybody's. How many there were.
+    /// End all sessions of an identity, with the tokens that were made in them: one's own, or for administrators anybody's. How many there were.
     pub async fn end_sessions_of(&self, ctx: &Ctx, key: &str) -> Result<u64, BrokerError> {
         self.may_change()?;
         let id = self.visible_identity(ctx, key).await?.identity.id;
@@ -191,8 +214,10 @@ impl Broker {
             let mut tx = self.store.begin().await?;
             let written = async {
                 let ended = tx.revoke_sessions_of(id, ctx.now).await?;
-                if ended > 0 {
-                    let mut event = self.event(&cause, "session.ended", json!({"sessions": ended, "why": "asked"}))?;
+                let tokens = tx.revoke_tokens_of_ended_sessions(id, ctx.now).await?;
+                if ended > 0 || tokens > 0 {
+                    let details = json!({"sessions": ended, "why": "asked", "tokens": tokens});
+                    let mut event = self.event(&cause, "session.ended", details)?;
                     event.subject = Some(id);
                     self.note(&mut tx, event)?;
                 }
@@ -219,7 +244,7 @@ impl Broker {
         Ok(found.iter().map(token_view).collect())
     }
 
-    async fn own_or_watched(&self, ctx: &Ctx, key: &str) -> Result<IdentityId, BrokerError> {
+    pub(super) async fn own_or_watched(&self, ctx: &Ctx, key: &str) -> Result<IdentityId, BrokerError> {
         let id = self.visible_identity(ctx, key).await?.identity.id;
         if id == ctx.actor_id() || ctx.sees_everything() { Ok(id) } else { Err(BrokerError::NotFound("identity")) }
     }
@@ -228,8 +253,9 @@ impl Broker {
     /// are the directory's to say, never the token's. Whoever is not in the directory is refused.
     pub async fn person_of(&self, vouched: &Vouched) -> Result<Subject, BrokerError> {
         let now = self.now();
-        if let Some(known) = self.store.identity_of_login(&vouched.issuer, &vouched.subject, now).await? {
-            return Ok(known);
+        let known = self.store.identity_of_login(&vouched.issuer, &vouched.subject, now).await?;
+        if let Some(active) = known.as_ref().filter(|s| s.identity.active) {
+            return Ok(active.clone());
         }
         let found = match (&vouched.name, &vouched.email) {
             (Some(name), _) => self.store.subject_by_name(name, now).await?,
@@ -243,6 +269,10 @@ impl Broker {
             }
             (None, None) => None,
         };
+        // Whoever left and came back is somebody else in the directory; without a new entry they are who they were.
+        if let (Some(gone), false) = (known, found.as_ref().is_some_and(|s| s.identity.active)) {
+            return Ok(gone);
+        }
         if found.is_none() && !self.settings.jit.is_empty() {
             let login = FirstLogin {
                 issuer: vouched.issuer.clone(),
@@ -256,13 +286,76 @@ impl Broker {
             };
             return self.first_login(&login, VIA).await;
         }
-        found.filter(|s| s.identity.kind == IdentityKind::Person).ok_or_else(|| {
+        let found = found.filter(|s| s.identity.kind == IdentityKind::Person).ok_or_else(|| {
             BrokerError::State(
                 "You have shown who you are, but the directory of this place does not know you. Ask whoever runs it to \
                  add you; nothing was changed."
                     .to_owned(),
             )
-        })
+        })?;
+        if found.identity.active {
+            self.remember_login(vouched, found.identity.id).await?;
+        }
+        Ok(found)
+    }
+
+    /// Names and e-mail addresses move from one person to another; the provider's own id does not. The first one that
+    /// comes with a name is the person's from then on, until an administrator resets it.
+    async fn remember_login(&self, vouched: &Vouched, id: IdentityId) -> Result<(), BrokerError> {
+        self.may_change()?;
+        let now = self.now();
+        let cause =
+            Cause { actor: Some(id), via: VIA, ..Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now) };
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let email = vouched.email.as_deref();
+                if !tx.remember_login(&vouched.issuer, &vouched.subject, id, email, now).await? {
+                    return Err(BrokerError::State(
+                        "Another account at the identity provider is known as this person here. If yours was made \
+                         anew, ask an administrator to reset the sign-in; nothing was changed."
+                            .to_owned(),
+                    ));
+                }
+                let details = json!({"issuer": vouched.issuer, "subject": vouched.subject});
+                let mut event = self.event(&cause, "identity.sign_in_known", details)?;
+                event.subject = Some(id);
+                self.note(&mut tx, event)
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => {
+                    // The same person, in two windows at once.
+                    let known = self.store.identity_of_login(&vouched.issuer, &vouched.subject, now).await?;
+                    return if known.is_some_and(|s| s.identity.id == id) { Ok(()) } else { Err(error) };
+                }
+            }
+        }
+    }
+
+    /// Forget which account at the identity provider somebody is: the next one that comes with their name is theirs.
+    /// For administrators.
+    pub async fn reset_sign_in(&self, ctx: &Ctx, key: &str) -> Result<u64, BrokerError> {
+        self.may_change()?;
+        only_admins(ctx)?;
+        let id = self.visible_identity(ctx, key).await?.identity.id;
+        let cause = Cause::from(ctx);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let forgotten = tx.forget_logins(id).await?;
+                let mut event = self.event(&cause, "identity.sign_in_reset", json!({"accounts": forgotten}))?;
+                event.subject = Some(id);
+                self.note(&mut tx, event)?;
+                Ok(forgotten)
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
     }
 
     /// The seeded person of that name: for `tidegate dev` alone, whose edge offers no other names.

@@ -17,7 +17,7 @@ use crate::{
         secret::Secret,
         time::{Timestamp, Ttl},
     },
-    store::{SignIn, SignInState, StoreError, TokenKind},
+    store::{SignIn, SignInState, StoreError, Token, TokenKind},
 };
 
 /// Prefix of the codes that clients hold.
@@ -111,7 +111,8 @@ impl Broker {
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
-                tx.decide_sign_in(found.id, state, ctx.actor_id(), ctx.until, ctx.now).await?;
+                let session = ctx.session.map(|s| s.id);
+                tx.decide_sign_in(found.id, state, ctx.actor_id(), (ctx.until, session), ctx.now).await?;
                 let details = json!({
                     "sign_in": found.id, "client": found.client, "address": found.address, "yes": yes,
                 });
@@ -146,6 +147,7 @@ impl Broker {
             redirect_uri: Some(redirect_uri.to_owned()),
             identity: Some(ctx.actor_id()),
             until: ctx.until,
+            session: ctx.session.map(|s| s.id),
             state: SignInState::Approved,
             ..self.new_sign_in(client, address, ctx.now, LOOPBACK_TTL)?
         };
@@ -219,11 +221,18 @@ impl Broker {
         let Some(ttl) = Ttl::from_seconds(ttl.seconds()) else { return Ok(Err(NoToken::Expired)) };
         let label = format!("tidegate login on {}", found.client);
         let (token, secret) = self.make_token(identity, TokenKind::Personal, &label, now, ttl)?;
+        let token = Token { session: found.session, ..token };
         let correlation = CorrelationId::new(self.entropy.ulid(now)?);
         let cause = Cause { actor: Some(identity), via: "cli", correlation, now };
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
+                // Held first: whoever ends the session meanwhile ends this token with it.
+                if let Some(session) = found.session
+                    && !tx.hold_session(session).await?
+                {
+                    return Err(BrokerError::Store(StoreError::Conflict));
+                }
                 tx.use_sign_in(found.id, now).await?;
                 self.record_token(&mut tx, &cause, &token).await
             }
@@ -274,6 +283,7 @@ impl Broker {
             address: address.to_owned(),
             identity: None,
             until: None,
+            session: None,
             state: SignInState::Pending,
             polled_at: None,
             created_at: now,

@@ -147,6 +147,7 @@ impl Broker {
             hash: token_hash(secret.expose()),
             created_at: now,
             expires_at: now.plus(ttl),
+            session: None,
         };
         Ok((token, secret))
     }

@@ -218,6 +218,8 @@ pub struct RequestView {
     pub policy_version: String,
     /// For each target: what revoking will mean, shown before anybody approves.
     pub revocation: Vec<RevocationView>,
+    /// Hash of what approving it would open. Sent along with a decision, it is refused if they changed meanwhile.
+    pub terms: String,
     /// Ties together everything that follows from the call.
     pub correlation_id: String,
     /// The decisions of people; in the detail only.

@@ -102,6 +102,9 @@ async fn decide(
     if let Some(ttl) = duration {
         body.insert("duration".to_owned(), json!(ttl));
     }
+    if verb != "cancel" {
+        body.insert("terms".to_owned(), before.terms.into());
+    }
     let answer = cx.client()?.post(&["v1", "requests", id, verb], &Value::Object(body)).await?;
     let (raw, request) = typed::<RequestView>(answer)?;
     if verb == "approve" {

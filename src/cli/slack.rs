@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::{
-    client::typed,
     exit::{Done, Exit, Failure},
     global::Cx,
     server::read,
     text::clean,
 };
-use crate::{app, broker::slack::SlackLinkView};
+use crate::app;
 
 /// Set Slack up, and link your account
 #[derive(Debug, Args)]
@@ -38,13 +36,10 @@ enum SlackCommand {
         #[arg(long)]
         post: bool,
     },
-    /// Let the Slack account that was shown this code act as you
+    /// Where to let the Slack account that was shown this code act as you
     Link {
         /// The code
         code: String,
-        /// Link without being asked
-        #[arg(short, long)]
-        yes: bool,
     },
 }
 
@@ -68,16 +63,12 @@ pub async fn run(args: SlackArgs, cx: &Cx) -> Done {
             cx.ui.show(&raw, || findings.iter().map(line).collect::<Vec<_>>().join("\n"))?;
             if findings.iter().all(|f| f.ok) { Ok(Exit::Ok) } else { Err(Failure::silent(Exit::Error)) }
         }
-        SlackCommand::Link { code, yes } => {
-            let client = cx.client()?;
-            let path = ["v1", "me", "slack-link"];
-            let offer = client.post(&path, &json!({"code": code, "dry_run": true})).await?;
-            let (_, offer) = typed::<SlackLinkView>(offer)?;
-            let who = format!("{} ({} in {})", clean(&offer.shown_name), clean(&offer.user), clean(&offer.team));
-            cx.ui.note(&format!("The code is for the Slack account {who}."));
-            cx.ui.confirm("Is that you, and may it act as you?", yes, "-y").await?;
-            let (raw, _) = typed::<SlackLinkView>(client.post(&path, &json!({"code": code})).await?)?;
-            cx.ui.show(&raw, || format!("linked {who}"))?;
+        SlackCommand::Link { code } => {
+            let mut url = cx.anonymous()?.url().clone();
+            url.set_path("/slack/link");
+            url.query_pairs_mut().append_pair("code", code.trim());
+            cx.ui.note("Open this page, sign in, and compare the name with the one in Slack:");
+            cx.ui.data(url.as_str())?;
             Ok(Exit::Ok)
         }
     }

@@ -40,6 +40,8 @@ pub struct Entitlement {
     pub approval_timeout: Ttl,
     /// How far a click in Slack decides on it.
     pub slack_decision: SlackDecision,
+    /// Whoever approves has shown the identity provider who they are within this time, in the portal.
+    pub step_up: Option<Ttl>,
     /// Free labels for search and policy.
     pub labels: BTreeMap<String, String>,
 }

@@ -49,6 +49,9 @@ pub enum SlackDeed {
         comment: String,
         /// Shorter duration.
         duration: Option<Ttl>,
+        /// In the form that shows the terms once more.
+        #[serde(default)]
+        confirmed: bool,
     },
     /// Ask for access.
     Ask {
@@ -65,6 +68,9 @@ pub enum SlackDeed {
     Extend {
         /// The grant.
         grant: GrantId,
+        /// The end that was shown: a second click moves nothing.
+        #[serde(default)]
+        from: Option<Timestamp>,
     },
     /// Give a grant back.
     Release {
@@ -96,7 +102,7 @@ impl SlackCommand {
         let about = match &self.deed {
             SlackDeed::Decide { request, .. } => request.to_string(),
             SlackDeed::Ask { .. } => "ask".to_owned(),
-            SlackDeed::Extend { grant } => format!("extend {grant}"),
+            SlackDeed::Extend { grant, .. } => format!("extend {grant}"),
             SlackDeed::Release { grant } => format!("release {grant}"),
         };
         format!("{about} {}/{}/{} {}", self.by.enterprise, self.by.team, self.by.user, self.at)
@@ -122,6 +128,8 @@ pub enum SlackSheet {
     Ended,
     /// An account was linked to somebody else, to that account.
     Relinked,
+    /// An account acts for somebody now, to each of their accounts.
+    Linked,
     /// Somebody's own page.
     Home,
     /// No message: when to ask more people.
@@ -129,7 +137,7 @@ pub enum SlackSheet {
 }
 
 impl SlackSheet {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Request,
         Self::Approver,
         Self::Copy,
@@ -138,6 +146,7 @@ impl SlackSheet {
         Self::Ending,
         Self::Ended,
         Self::Relinked,
+        Self::Linked,
         Self::Home,
         Self::Tier,
     ];
@@ -153,6 +162,7 @@ impl SlackSheet {
             Self::Ending => "ending",
             Self::Ended => "ended",
             Self::Relinked => "relinked",
+            Self::Linked => "linked",
             Self::Home => "home",
             Self::Tier => "tier",
         }

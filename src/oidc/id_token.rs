@@ -31,6 +31,8 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     pub client_id: &'a str,
     pub nonce: &'a str,
+    /// The person must have shown who they are for this very sign-in.
+    pub afresh: bool,
     pub now: Timestamp,
 }
 
@@ -55,6 +57,8 @@ pub enum Flaw {
     Expired,
     #[error("the ID token was not made just now, or one of the clocks is wrong")]
     Stale,
+    #[error("the provider did not ask who you are once more, or does not say when it did")]
+    NotAfresh,
 }
 
 /// The claims of a token that holds.
@@ -68,6 +72,7 @@ pub struct Claims {
     iat: i64,
     nbf: Option<i64>,
     nonce: Option<String>,
+    auth_time: Option<i64>,
     email: Option<String>,
     email_verified: Option<Value>,
     #[serde(flatten)]
@@ -91,7 +96,43 @@ impl Audience {
     }
 }
 
+/// What the `UserInfo` endpoint says (OpenID Connect Core §5.3.2).
+#[derive(Debug, Deserialize)]
+pub struct UserInfo {
+    sub: String,
+    email: Option<String>,
+    email_verified: Option<Value>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
 impl Claims {
+    /// Is something missing that says who it is? Where there is an access token too, claims of the scopes `profile` and
+    /// `email` come from the `UserInfo` endpoint (Core §5.4).
+    pub fn are_short(&self, name_claim: Option<&str>) -> bool {
+        let named = match name_claim {
+            None | Some("sub" | "email") => true,
+            Some(other) => self.others.contains_key(other),
+        };
+        self.email.is_none() || !named
+    }
+
+    /// Add what the `UserInfo` endpoint says of the same person; false if it speaks of another one, and then nothing of
+    /// it may be used (Core §5.3.2). What was signed stands.
+    #[must_use]
+    pub fn add(&mut self, info: UserInfo) -> bool {
+        if info.sub != self.sub {
+            return false;
+        }
+        if self.email.is_none() {
+            (self.email, self.email_verified) = (info.email, info.email_verified);
+        }
+        for (name, value) in info.others {
+            self.others.entry(name).or_insert(value);
+        }
+        true
+    }
+
     /// Whom the provider vouches for.
     pub fn vouched(self, issuer: String, name_claim: Option<&str>, trust_email: bool) -> Vouched {
         let verified = match &self.email_verified {
@@ -109,7 +150,9 @@ impl Claims {
         let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
         let claims: BTreeMap<String, String> = self.others.iter().filter_map(text).collect();
         let display_name = claims.get("name").cloned();
-        Vouched { issuer, subject: self.sub, email: self.email.filter(|_| verified), name, display_name, claims }
+        let email = self.email.filter(|_| verified);
+        let proved_at = self.auth_time.map(|s| Timestamp::from_micros(s.saturating_mul(1_000_000)));
+        Vouched { issuer, subject: self.sub, email, name, display_name, proved_at, claims }
     }
 }
 
@@ -144,7 +187,48 @@ pub fn check(token: &str, known: &Known, expected: &Expected<'_>) -> Result<Clai
         Err(Flaw::Expired)
     } else if claims.iat > now + SKEW || claims.iat < now - OLDEST || claims.nbf.is_some_and(|from| from > now + SKEW) {
         Err(Flaw::Stale)
+    } else if expected.afresh && claims.auth_time.is_none_or(|at| at < now - OLDEST) {
+        Err(Flaw::NotAfresh)
     } else {
         Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    fn claims(more: Value) -> Claims {
+        let mut all = json!({"iss": "https://idp.example", "sub": "1", "aud": "tidegate", "exp": 2, "iat": 1});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        from_value(all).unwrap()
+    }
+
+    #[test]
+    fn what_the_token_leaves_out_is_asked_for() {
+        assert!(claims(json!({})).are_short(None));
+        assert!(!claims(json!({"email": "a@b"})).are_short(None));
+        assert!(claims(json!({"email": "a@b"})).are_short(Some("preferred_username")));
+        assert!(!claims(json!({"email": "a@b", "preferred_username": "a"})).are_short(Some("preferred_username")));
+    }
+
+    #[test]
+    fn only_what_is_said_of_the_same_subject_counts_and_what_was_signed_stands() {
+        let info = |sub: &str| {
+            let info = json!({"sub": sub, "email": "a@b", "email_verified": true, "name": "Other", "locale": "de"});
+            from_value::<UserInfo>(info).unwrap()
+        };
+        let mut mine = claims(json!({"name": "Ana"}));
+        assert!(!mine.add(info("2")) && mine.email.is_none());
+        assert!(mine.add(info("1")));
+        let vouched = mine.vouched("https://idp.example".to_owned(), None, false);
+        assert_eq!((vouched.email.as_deref(), vouched.display_name.as_deref()), (Some("a@b"), Some("Ana")));
+        assert_eq!(vouched.claims["locale"], "de");
+        // An unverified e-mail of the token is not verified by a word about another one.
+        let mut other = claims(json!({"email": "x@y"}));
+        assert!(other.add(info("1")));
+        assert_eq!(other.vouched(String::new(), None, false).email, None);
     }
 }

@@ -22,6 +22,7 @@ pub struct Document {
     pub authorization_endpoint: Url,
     pub token_endpoint: Url,
     pub jwks_uri: Url,
+    pub userinfo_endpoint: Option<Url>,
     pub end_session_endpoint: Option<Url>,
 }
 

@@ -1,7 +1,8 @@
 //! Adapter: an OpenID provider (OpenID Connect Core 1.0, authorization code with PKCE, Discovery 1.0, RP-Initiated Logout
 //! 1.0). Believes what the provider says about who somebody is, after checking all of it, and nothing else that it says.
 //!
-//! Follows no redirect, keeps no token, and asks the provider for its keys again when it signs with a new one.
+//! Follows no redirect, keeps no token, and asks the provider for its keys again when it signs with a new one. A provider
+//! that hangs holds up nobody for whom what is known already is enough.
 
 mod id_token;
 mod known;
@@ -11,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest;
-use serde::Deserialize;
-use tokio::sync::Mutex;
+use serde::{Deserialize, Deserializer};
+use tokio::sync::{Mutex, RwLock};
 use url::Url;
 
 use crate::{
@@ -25,6 +26,8 @@ use known::Known;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read.
 const MAX_BYTES: usize = 1 << 20;
+/// After a failure it is left alone for so long.
+const BACK_OFF: Duration = Duration::from_secs(30);
 /// What is asked for. Groups are not: the directory says who is in which.
 const SCOPE: &str = "openid email profile";
 
@@ -48,15 +51,41 @@ pub struct Settings {
 
 /// One provider.
 pub struct Provider {
-    settings: Settings,
-    client: reqwest::Client,
-    known: Mutex<Option<Arc<Known>>>,
+    inner: Arc<Inner>,
 }
 
-/// What the token endpoint answers (OpenID Connect Core §3.1.3.3); the access token is of no use here.
+struct Inner {
+    settings: Settings,
+    client: reqwest::Client,
+    kept: RwLock<Kept>,
+    /// Whoever holds it asks the provider: one at a time.
+    asking: Mutex<()>,
+}
+
+/// What is known, and the last failure since.
+#[derive(Default)]
+struct Kept {
+    known: Option<Arc<Known>>,
+    failed: Option<(Timestamp, ProviderError)>,
+}
+
+impl Kept {
+    /// It failed a moment ago: asking again would only make people wait.
+    fn backs_off(&self, now: Timestamp) -> Option<&ProviderError> {
+        self.failed.as_ref().filter(|(at, _)| now.since(*at) < BACK_OFF).map(|(_, error)| error)
+    }
+}
+
+/// What the token endpoint answers (OpenID Connect Core §3.1.3.3). The access token is for the `UserInfo` endpoint, once.
 #[derive(Deserialize)]
 struct Tokens {
     id_token: String,
+    #[serde(default, deserialize_with = "secret")]
+    access_token: Option<Secret>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.map(Secret::new))
 }
 
 /// An OAuth error (RFC 6749 §5.2).
@@ -74,13 +103,16 @@ impl Provider {
         let builder = reqwest::Client::builder();
         let client = builder
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .timeout(TIMEOUT)
             .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| e.to_string())?;
-        Ok(Self { settings, client, known: Mutex::new(None) })
+        Ok(Self { inner: Arc::new(Inner { settings, client, kept: RwLock::default(), asking: Mutex::new(()) }) })
     }
+}
 
+impl Inner {
     fn unavailable(&self, why: impl std::fmt::Display) -> ProviderError {
         ProviderError::Unavailable { name: self.settings.name.clone(), why: why.to_string() }
     }
@@ -99,9 +131,13 @@ impl Provider {
         Ok((status, bytes))
     }
 
-    async fn get(&self, url: Url) -> Result<Vec<u8>, ProviderError> {
+    async fn get(&self, url: Url, bearer: Option<&Secret>) -> Result<Vec<u8>, ProviderError> {
         reachable(&url, self.settings.allow_loopback).map_err(ProviderError::Untrusted)?;
-        let response = self.client.get(url).send().await.map_err(|e| self.unavailable(e.without_url()))?;
+        let mut call = self.client.get(url).header(http::header::ACCEPT, "application/json");
+        if let Some(token) = bearer {
+            call = call.bearer_auth(token.expose());
+        }
+        let response = call.send().await.map_err(|e| self.unavailable(e.without_url()))?;
         let (status, bytes) = self.body(response).await?;
         if status == reqwest::StatusCode::OK {
             Ok(bytes)
@@ -110,41 +146,122 @@ impl Provider {
         }
     }
 
-    /// What is known of the provider. One at a time asks it; what is old is used as long as it does not answer.
-    async fn known(&self, now: Timestamp) -> Result<Arc<Known>, ProviderError> {
-        let mut kept = self.known.lock().await;
-        if let Some(known) = kept.as_ref().filter(|k| k.is_fresh(now)) {
-            return Ok(Arc::clone(known));
+    /// What is known of the provider. What is old is used at once, and asked for again beside; who knows nothing waits for
+    /// the one who asks.
+    async fn known(self: &Arc<Self>, now: Timestamp) -> Result<Arc<Known>, ProviderError> {
+        {
+            let kept = self.kept.read().await;
+            if let Some(known) = kept.known.as_ref().filter(|k| k.is_usable(now)) {
+                if !known.is_fresh(now) && kept.backs_off(now).is_none() {
+                    let (inner, before) = (Arc::clone(self), Arc::clone(known));
+                    tokio::spawn(async move {
+                        if let Ok(_asking) = inner.asking.try_lock() {
+                            let _ = inner.ask(Some(&before), now).await;
+                        }
+                    });
+                }
+                return Ok(Arc::clone(known));
+            }
         }
-        match self.ask_again(now).await {
+        let _asking = self.asking.lock().await;
+        self.ask(None, now).await
+    }
+
+    /// Ask, unless somebody has asked since `before`, or just now in vain. For whoever holds `asking`.
+    async fn ask(&self, before: Option<&Known>, now: Timestamp) -> Result<Arc<Known>, ProviderError> {
+        {
+            let kept = self.kept.read().await;
+            let newer = |k: &&Arc<Known>| before.map_or(k.is_usable(now), |b| k.asked_after(b));
+            if let Some(known) = kept.known.as_ref().filter(newer) {
+                return Ok(Arc::clone(known));
+            }
+            if let Some(error) = kept.backs_off(now) {
+                return Err(error.clone());
+            }
+        }
+        let answer = self.ask_again(now).await;
+        let mut kept = self.kept.write().await;
+        match answer {
             Ok(known) => {
                 let known = Arc::new(known);
-                *kept = Some(Arc::clone(&known));
+                *kept = Kept { known: Some(Arc::clone(&known)), failed: None };
                 Ok(known)
             }
-            Err(error) => match kept.as_ref().filter(|k| k.is_usable(now)) {
-                Some(known) => Ok(Arc::clone(known)),
-                None => Err(error),
-            },
+            Err(error) => {
+                kept.failed = Some((now, error.clone()));
+                Err(error)
+            }
         }
     }
 
     async fn ask_again(&self, now: Timestamp) -> Result<Known, ProviderError> {
-        let document = self.get(known::discovery_url(&self.settings.issuer)).await?;
+        let document = self.get(known::discovery_url(&self.settings.issuer), None).await?;
         let document = known::Document::read(&document, &self.settings.issuer)?;
-        let keys = self.get(document.jwks_uri.clone()).await?;
+        let keys = self.get(document.jwks_uri.clone(), None).await?;
         Known::new(document, &keys, now)
     }
 
     /// The same after the provider has signed with a key that is not known: it may have rotated its keys.
-    async fn known_again(&self, before: &Known, now: Timestamp) -> Result<Arc<Known>, ProviderError> {
-        let mut kept = self.known.lock().await;
-        if let Some(known) = kept.as_ref().filter(|k| k.asked_after(before) || !k.may_ask_again(now)) {
-            return Ok(Arc::clone(known));
+    async fn known_again(&self, before: &Arc<Known>, now: Timestamp) -> Result<Arc<Known>, ProviderError> {
+        if !before.may_ask_again(now) {
+            return Ok(Arc::clone(before));
         }
-        let known = Arc::new(self.ask_again(now).await?);
-        *kept = Some(Arc::clone(&known));
-        Ok(known)
+        let _asking = self.asking.lock().await;
+        self.ask(Some(before), now).await
+    }
+
+    /// What stands behind a code: the tokens of one sign-in.
+    async fn tokens(
+        &self,
+        known: &Known,
+        code: &str,
+        attempt: &Attempt,
+        redirect_uri: &str,
+    ) -> Result<Tokens, ProviderError> {
+        let endpoint = known.document.token_endpoint.clone();
+        reachable(&endpoint, self.settings.allow_loopback).map_err(ProviderError::Untrusted)?;
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", attempt.verifier.expose()),
+        ];
+        let mut call = self.client.post(endpoint);
+        match &self.settings.client_secret {
+            // `client_secret_basic` wants both form-encoded first (RFC 6749 §2.3.1).
+            Some(secret) => call = call.basic_auth(encoded(&self.settings.client_id), Some(encoded(secret.expose()))),
+            None => form.push(("client_id", &self.settings.client_id)),
+        }
+        let response = call.form(&form).send().await.map_err(|e| self.unavailable(e.without_url()))?;
+        let (status, bytes) = self.body(response).await?;
+        if status.is_client_error() {
+            let words = serde_json::from_slice::<OauthError>(&bytes)
+                .map_or_else(|_| status.to_string(), |e| e.error_description.unwrap_or(e.error));
+            return Err(ProviderError::Refused(words.chars().take(200).collect()));
+        }
+        if !status.is_success() {
+            return Err(self.unavailable(format!("it answers {status}")));
+        }
+        serde_json::from_slice(&bytes).map_err(|_| ProviderError::Untrusted("there is no ID token in it".to_owned()))
+    }
+
+    /// Add what the `UserInfo` endpoint says, where the ID token leaves out who it is.
+    async fn complete(
+        &self,
+        claims: &mut id_token::Claims,
+        known: &Known,
+        tokens: &Tokens,
+    ) -> Result<(), ProviderError> {
+        let (Some(endpoint), Some(token)) = (&known.document.userinfo_endpoint, &tokens.access_token) else {
+            return Ok(());
+        };
+        if !claims.are_short(self.settings.name_claim.as_deref()) {
+            return Ok(());
+        }
+        let bytes = self.get(endpoint.clone(), Some(token)).await?;
+        let info = serde_json::from_slice(&bytes)
+            .map_err(|_| ProviderError::Untrusted("what it says of the person cannot be read".to_owned()))?;
+        if claims.add(info) { Ok(()) } else { Err(ProviderError::Untrusted("it speaks of two people".to_owned())) }
     }
 }
 
@@ -166,16 +283,16 @@ fn reachable(url: &Url, allow_loopback: bool) -> Result<(), String> {
 #[async_trait]
 impl IdentityProvider for Provider {
     fn name(&self) -> &str {
-        &self.settings.name
+        &self.inner.settings.name
     }
 
     async fn begin(&self, attempt: &Attempt, redirect_uri: &str, now: Timestamp) -> Result<String, ProviderError> {
-        let known = self.known(now).await?;
+        let known = self.inner.known(now).await?;
         let mut url = known.document.authorization_endpoint.clone();
         let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, attempt.verifier.expose().as_bytes()));
         url.query_pairs_mut().extend_pairs([
             ("response_type", "code"),
-            ("client_id", &self.settings.client_id),
+            ("client_id", &self.inner.settings.client_id),
             ("redirect_uri", redirect_uri),
             ("scope", SCOPE),
             ("state", &attempt.state),
@@ -183,6 +300,10 @@ impl IdentityProvider for Provider {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
+        if attempt.afresh {
+            // Core §3.1.2.1: with `max_age` the ID token must say when, so that it can be checked.
+            url.query_pairs_mut().append_pair("prompt", "login").append_pair("max_age", "0");
+        }
         Ok(url.into())
     }
 
@@ -193,57 +314,36 @@ impl IdentityProvider for Provider {
         redirect_uri: &str,
         now: Timestamp,
     ) -> Result<Vouched, ProviderError> {
-        let known = self.known(now).await?;
-        let mut form = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", redirect_uri),
-            ("code_verifier", attempt.verifier.expose()),
-        ];
-        let mut call = self.client.post(known.document.token_endpoint.clone());
-        match &self.settings.client_secret {
-            // `client_secret_basic` wants both form-encoded first (RFC 6749 §2.3.1).
-            Some(secret) => call = call.basic_auth(encoded(&self.settings.client_id), Some(encoded(secret.expose()))),
-            None => form.push(("client_id", &self.settings.client_id)),
-        }
-        let response = call.form(&form).send().await.map_err(|e| self.unavailable(e.without_url()))?;
-        let (status, bytes) = self.body(response).await?;
-        if status.is_client_error() {
-            let words = serde_json::from_slice::<OauthError>(&bytes)
-                .map_or_else(|_| status.to_string(), |e| e.error_description.unwrap_or(e.error));
-            return Err(ProviderError::Refused(words.chars().take(200).collect()));
-        }
-        if !status.is_success() {
-            return Err(self.unavailable(format!("it answers {status}")));
-        }
-        let tokens: Tokens = serde_json::from_slice(&bytes)
-            .map_err(|_| ProviderError::Untrusted("there is no ID token in it".to_owned()))?;
+        let known = self.inner.known(now).await?;
+        let tokens = self.inner.tokens(&known, code, attempt, redirect_uri).await?;
         let expected = id_token::Expected {
             issuer: known.document.issuer.as_str(),
-            client_id: &self.settings.client_id,
+            client_id: &self.inner.settings.client_id,
             nonce: &attempt.nonce,
+            afresh: attempt.afresh,
             now,
         };
         let claims = match id_token::check(&tokens.id_token, &known, &expected) {
             Err(id_token::Flaw::UnknownKey) => {
-                let again = self.known_again(&known, now).await?;
+                let again = self.inner.known_again(&known, now).await?;
                 id_token::check(&tokens.id_token, &again, &expected)
             }
             other => other,
         };
-        let claims = claims.map_err(|flaw| ProviderError::Untrusted(flaw.to_string()))?;
+        let mut claims = claims.map_err(|flaw| ProviderError::Untrusted(flaw.to_string()))?;
+        self.inner.complete(&mut claims, &known, &tokens).await?;
         Ok(claims.vouched(
             known.document.issuer.clone(),
-            self.settings.name_claim.as_deref(),
-            self.settings.trust_email,
+            self.inner.settings.name_claim.as_deref(),
+            self.inner.settings.trust_email,
         ))
     }
 
     async fn end_session(&self, back_to: &str, now: Timestamp) -> Option<String> {
-        let known = self.known(now).await.ok()?;
+        let known = self.inner.known(now).await.ok()?;
         let mut url = known.document.end_session_endpoint.clone()?;
         url.query_pairs_mut()
-            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("client_id", &self.inner.settings.client_id)
             .append_pair("post_logout_redirect_uri", back_to);
         Some(url.into())
     }

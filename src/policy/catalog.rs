@@ -55,6 +55,8 @@ struct Line {
     #[serde(default)]
     slack_decision: SlackDecision,
     #[serde(default)]
+    step_up: Option<Ttl>,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
@@ -85,7 +87,8 @@ pub(super) fn parse(
             e.span().unwrap_or_default(),
             e.message().to_owned(),
             "fields of an [[entitlement]]: id, target, title, default_ttl, max_ttl, sensitivity (required); description, \
-             parameters, approvers, allow_no_backstop, max_claims, approval_timeout, slack_decision, labels",
+             parameters, approvers, allow_no_backstop, max_claims, approval_timeout, slack_decision, \
+             step_up, labels",
         ),
     }
     (reader.catalog, reader.descriptions)
@@ -135,6 +138,7 @@ impl Reader<'_> {
             max_claims: line.max_claims.map(Spanned::into_inner).or(copies_pile_up.then_some(1)),
             approval_timeout: line.approval_timeout.map_or(DEFAULT_APPROVAL_TIMEOUT, Spanned::into_inner),
             slack_decision: line.slack_decision,
+            step_up: line.step_up,
             labels: line.labels,
         };
         self.catalog.entitlements.insert(id, Arc::new(entitlement));

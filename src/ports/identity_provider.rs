@@ -14,6 +14,8 @@ pub struct Attempt {
     pub nonce: String,
     /// PKCE: proves that who redeems the code is who asked for it.
     pub verifier: Secret,
+    /// The person has to show who they are now, whatever they showed before.
+    pub afresh: bool,
 }
 
 /// Whom the provider vouches for.
@@ -29,6 +31,8 @@ pub struct Vouched {
     pub name: Option<String>,
     /// Name for people to read.
     pub display_name: Option<String>,
+    /// When the person showed it who they are, if it says so.
+    pub proved_at: Option<Timestamp>,
     /// What else it says, as far as it is text: rules about first logins may ask for it.
     pub claims: BTreeMap<String, String>,
 }

@@ -281,6 +281,39 @@ impl Tx {
         .await
     }
 
+    /// The same, unless the identity is another subject of that issuer, or the subject another identity: false then.
+    pub async fn remember_login(
+        &mut self,
+        issuer: &str,
+        subject: &str,
+        identity: IdentityId,
+        verified_email: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO logins (issuer, subject, identity_id, email_key, created_at) \
+                           VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+        // Whoever is not here any more is in nobody's way.
+        const GONE: &str = "DELETE FROM logins WHERE issuer = $1 AND subject = $2 AND EXISTS (SELECT 1 FROM identities i \
+                            WHERE i.id = logins.identity_id AND i.active = 0)";
+        self.execute(query(GONE).bind(issuer).bind(subject)).await?;
+        let kept = self
+            .execute(
+                query(SQL)
+                    .bind(issuer)
+                    .bind(subject)
+                    .bind(identity.to_string())
+                    .bind(verified_email.map(str::to_lowercase))
+                    .bind(now.micros()),
+            )
+            .await?;
+        Ok(kept == 1)
+    }
+
+    /// The identity is known as no subject of any provider any more; how many there were.
+    pub async fn forget_logins(&mut self, identity: IdentityId) -> Result<u64, StoreError> {
+        self.execute(query("DELETE FROM logins WHERE identity_id = $1").bind(identity.to_string())).await
+    }
+
     /// Keep a collision until somebody decides; false if it waits already.
     pub async fn insert_collision(&mut self, c: &Collision, now: Timestamp) -> Result<bool, StoreError> {
         const SQL: &str = "INSERT INTO collisions (source_id, identity_id, name, external_id, matched, at) \

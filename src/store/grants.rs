@@ -102,6 +102,8 @@ pub struct GrantFilter {
     pub holder: Option<IdentityId>,
     /// Only those that are not final.
     pub live: bool,
+    /// Only those that are final.
+    pub over: bool,
 }
 
 impl Store {
@@ -145,15 +147,29 @@ impl Store {
             " FROM grants WHERE state NOT IN ('ended', 'failed') AND id < $1 AND ($2 = '' OR state = $2) AND $3 = 1 \
              AND $4 = '' ORDER BY id DESC LIMIT $5"
         );
+        const OVER: &str = concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE state IN ('ended', 'failed') AND id < $1 AND ($2 = '' OR state = $2) AND $3 = 0 \
+             AND $4 = '' ORDER BY id DESC LIMIT $5"
+        );
+        const OVER_OF_HOLDER: &str = concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE holder_id = $4 AND id < $1 AND state IN ('ended', 'failed') AND ($2 = '' OR state = $2) \
+             AND $3 = 0 ORDER BY id DESC LIMIT $5"
+        );
         let sql = match filter.holder {
+            Some(_) if filter.over => OVER_OF_HOLDER,
             Some(_) => OF_HOLDER,
+            None if filter.over => OVER,
             None if filter.live => LIVE,
             None => ALL,
         };
         let rows = query(sql)
             .bind(after.unwrap_or("~"))
             .bind(filter.state.map_or("", GrantState::as_str))
-            .bind(i64::from(filter.live))
+            .bind(i64::from(filter.live && !filter.over))
             .bind(filter.holder.map(|h| h.to_string()).unwrap_or_default())
             .bind(i64::from(limit) + 1)
             .fetch_all(&self.inner.readers)

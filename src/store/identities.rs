@@ -132,6 +132,23 @@ impl Store {
         Ok(Page::read(&rows, limit, "id", subject))
     }
 
+    /// Workloads and agents by id, after the cursor.
+    pub async fn machines(&self, after: Option<&str>, limit: u32, now: Timestamp) -> Result<Page<Subject>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            subject_columns!(),
+            " FROM identities i WHERE i.kind IN ('workload', 'agent') AND i.id > $3 ORDER BY i.id LIMIT $4"
+        );
+        let rows = query(SQL)
+            .bind(now.micros())
+            .bind(SEPARATOR)
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(Page::read(&rows, limit, "id", subject))
+    }
+
     /// Workloads and agents that a person answers for, or would if their owner were gone.
     pub async fn owned_by(&self, owner: IdentityId, now: Timestamp) -> Result<Vec<Subject>, StoreError> {
         const SQL: &str = concat!(

@@ -70,6 +70,9 @@ impl Tx {
 
     /// Delete what nobody will ask for again; how many rows went. Ledger and audit log are never pruned.
     pub async fn prune(&mut self, before: crate::domain::time::Timestamp, limit: u32) -> Result<u64, StoreError> {
+        // What was given up stays long enough for somebody to notice, and to tell it again.
+        const GIVEN_UP: &str =
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE delivered_at < $1 LIMIT $2)";
         let mut gone = 0;
         for sql in [
             "DELETE FROM idempotency_keys WHERE (identity_id, key) IN \
@@ -77,10 +80,13 @@ impl Tx {
             "DELETE FROM revoked_tokens WHERE jti IN (SELECT jti FROM revoked_tokens WHERE expires_at < $1 LIMIT $2)",
             "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)",
             "DELETE FROM sign_in_codes WHERE id IN (SELECT id FROM sign_in_codes WHERE expires_at < $1 LIMIT $2)",
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE delivered_at < $1 LIMIT $2)",
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE delivered_at < $1 AND last_error IS NULL \
+             LIMIT $2)",
         ] {
             gone += self.execute(query(sql).bind(before.micros()).bind(i64::from(limit))).await?;
         }
+        let before = before.minus_std(std::time::Duration::from_secs(30 * 86_400));
+        gone += self.execute(query(GIVEN_UP).bind(before.micros()).bind(i64::from(limit))).await?;
         Ok(gone)
     }
 }

@@ -93,26 +93,62 @@ impl super::Store {
 }
 
 impl Store {
-    /// Is any message due?
-    pub async fn messages_due(&self, now: Timestamp) -> Result<bool, StoreError> {
-        const SQL: &str = "SELECT id FROM outbox WHERE due_at <= $1 LIMIT 1";
-        Ok(query(SQL).bind(now.micros()).fetch_optional(&self.inner.readers).await?.is_some())
+    /// Notifiers that have a message which is due. One look at the index for each, however many messages there are.
+    pub async fn notifiers_due(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        const NEXT: &str = "SELECT notifier FROM outbox WHERE due_at IS NOT NULL AND notifier > $1 \
+                            ORDER BY notifier LIMIT 1";
+        const DUE: &str = "SELECT id FROM outbox WHERE notifier = $1 AND due_at <= $2 LIMIT 1";
+        let (mut due, mut last) = (Vec::new(), String::new());
+        while let Some(row) = query(NEXT).bind(last).fetch_optional(&self.inner.readers).await? {
+            last = Reader::new("outbox", &row).text("notifier")?;
+            let waits = query(DUE).bind(last.clone()).bind(now.micros()).fetch_optional(&self.inner.readers).await?;
+            if waits.is_some() {
+                due.push(last.clone());
+            }
+        }
+        Ok(due)
+    }
+
+    /// Why a receiver hears nothing more, if it said that it is gone.
+    pub async fn notifier_gone(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let row = query("SELECT why FROM notifiers_gone WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("notifiers_gone", &row).text("why")).transpose()
     }
 }
 
 impl Tx {
-    /// Lease messages that are due. Rows that do not decode come back as errors, one each.
+    /// A receiver is gone: it hears nothing more.
+    pub async fn notifier_is_gone(&mut self, name: &str, why: &str, at: Timestamp) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO notifiers_gone (name, at, why) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+        self.execute(query(SQL).bind(name).bind(at.micros()).bind(why)).await?;
+        Ok(())
+    }
+
+    /// It is to hear again.
+    pub async fn notifier_is_back(&mut self, name: &str) -> Result<(), StoreError> {
+        self.execute(query("DELETE FROM notifiers_gone WHERE name = $1").bind(name)).await?;
+        Ok(())
+    }
+
+    /// Lease messages of a notifier that are due. Rows that do not decode come back as errors, one each.
     pub async fn lease_messages(
         &mut self,
+        notifier: &str,
         now: Timestamp,
         lease_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Result<Outgoing, StoreError>>, StoreError> {
         const SQL: &str = "UPDATE outbox SET due_at = $1, epoch = epoch + 1 \
-                           WHERE id IN (SELECT id FROM outbox WHERE due_at <= $2 ORDER BY due_at LIMIT $3) \
-                           AND due_at <= $2 RETURNING id, notifier, kind, at, data, attempts, epoch";
+                           WHERE id IN (SELECT id FROM outbox WHERE notifier = $4 AND due_at <= $2 ORDER BY due_at \
+                           LIMIT $3) AND due_at <= $2 RETURNING id, notifier, kind, at, data, attempts, epoch";
         let rows = self
-            .write_returning(query(SQL).bind(lease_until.micros()).bind(now.micros()).bind(i64::from(limit)))
+            .write_returning(
+                query(SQL).bind(lease_until.micros()).bind(now.micros()).bind(i64::from(limit)).bind(notifier),
+            )
             .await?;
         Ok(rows.iter().map(outgoing).collect())
     }

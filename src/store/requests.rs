@@ -159,6 +159,46 @@ impl Store {
         Ok(page)
     }
 
+    /// Pending requests before any of these groups: emergencies first, then what lapses first.
+    pub async fn urgent_requests(
+        &self,
+        groups: &std::collections::BTreeSet<String>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Request>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests r WHERE r.state = 'pending' AND (r.emergency < $1 OR (r.emergency = $1 AND \
+             (r.lapses_at > $2 OR (r.lapses_at = $2 AND r.id > $3)))) AND EXISTS (SELECT 1 FROM request_approvers a \
+             WHERE a.group_name = $4 AND a.request_id = r.id) ORDER BY r.emergency DESC, r.lapses_at, r.id LIMIT $5"
+        );
+        let place = |r: &Request| (u8::from(!r.emergency), r.lapses_at, r.id);
+        let cursor = |r: &Request| format!("{}.{}.{}", u8::from(r.emergency), r.lapses_at.micros(), r.id);
+        let mut parts = after.unwrap_or_default().splitn(3, '.');
+        let mut number = |missing: i64| parts.next().and_then(|p| p.parse().ok()).unwrap_or(missing);
+        let (emergency, lapses) = (number(2), number(i64::MIN));
+        let id = parts.next().unwrap_or_default();
+        let (mut items, mut more) = (Vec::new(), false);
+        for group in groups {
+            let rows = query(SQL)
+                .bind(emergency)
+                .bind(lapses)
+                .bind(id)
+                .bind(group.clone())
+                .bind(i64::from(limit) + 1)
+                .fetch_all(&self.inner.readers)
+                .await?;
+            more |= rows.len() > limit as usize;
+            items.extend(readable(&rows, request));
+        }
+        items.sort_by_key(place);
+        items.dedup_by_key(|r| r.id);
+        let mut page = Page::cut(items, limit, cursor);
+        page.next = page.next.or_else(|| page.items.last().filter(|_| more).map(cursor));
+        Ok(page)
+    }
+
     /// How many requests are pending before any of these groups and were not asked by, or for, that identity; counted
     /// up to `most` a group.
     pub async fn pending_before(
@@ -168,7 +208,8 @@ impl Store {
         most: u32,
     ) -> Result<u32, StoreError> {
         const SQL: &str = "SELECT r.id FROM requests r WHERE r.state = 'pending' AND r.requester_id <> $2 \
-                           AND r.subject_id <> $2 AND EXISTS (SELECT 1 FROM request_approvers a \
+                           AND r.subject_id <> $2 AND NOT EXISTS (SELECT 1 FROM approvals v \
+                           WHERE v.request_id = r.id AND v.approver_id = $2) AND EXISTS (SELECT 1 FROM request_approvers a \
                            WHERE a.group_name = $1 AND a.request_id = r.id) ORDER BY r.id DESC LIMIT $3";
         let mut found = std::collections::BTreeSet::new();
         for group in groups {

@@ -36,12 +36,14 @@ pub struct Session {
     pub idle_at: Timestamp,
     /// It ends then, whatever happens.
     pub expires_at: Timestamp,
+    /// When the person last showed who they are.
+    pub proved_at: Timestamp,
 }
 
 macro_rules! columns {
     () => {
         "s.id AS session_id, s.identity_id, s.method, s.user_agent, s.address, s.correlation_id, s.created_at, \
-         s.seen_at, s.idle_at, s.expires_at"
+         s.seen_at, s.idle_at, s.expires_at, s.proved_at"
     };
 }
 
@@ -58,6 +60,7 @@ fn session(row: &AnyRow) -> Result<Session, StoreError> {
         seen_at: r.instant("seen_at")?,
         idle_at: r.instant("idle_at")?,
         expires_at: r.instant("expires_at")?,
+        proved_at: r.optional_instant("proved_at")?.map_or_else(|| r.instant("created_at"), Ok)?,
     })
 }
 
@@ -112,8 +115,8 @@ impl Tx {
     /// Keep a new session under the hash of its secret.
     pub async fn insert_session(&mut self, s: &Session, hash: &[u8]) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sessions (id, identity_id, hash, method, user_agent, address, correlation_id, \
-                           created_at, seen_at, idle_at, expires_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                           created_at, seen_at, idle_at, expires_at, proved_at) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         self.execute_one(
             query(SQL)
                 .bind(s.id.to_string())
@@ -126,7 +129,8 @@ impl Tx {
                 .bind(s.created_at.micros())
                 .bind(s.seen_at.micros())
                 .bind(s.idle_at.micros())
-                .bind(s.expires_at.micros()),
+                .bind(s.expires_at.micros())
+                .bind(s.proved_at.micros()),
         )
         .await
     }
@@ -146,6 +150,39 @@ impl Tx {
         )
         .await?;
         Ok(())
+    }
+
+    /// A live session, held for the rest of the transaction: whoever ends it comes after. False if it does not live.
+    pub async fn hold_session(&mut self, id: SessionId) -> Result<bool, StoreError> {
+        let held = self
+            .execute(
+                query("UPDATE sessions SET ended_at = ended_at WHERE id = $1 AND ended_at IS NULL")
+                    .bind(id.to_string()),
+            )
+            .await?;
+        Ok(held == 1)
+    }
+
+    /// What hangs on one session hangs on another of the same person from now on.
+    pub async fn hand_over_session(&mut self, from: SessionId, to: SessionId) -> Result<(), StoreError> {
+        const TOKENS: &str = "UPDATE tokens SET session_id = $1 WHERE session_id = $2 AND revoked_at IS NULL";
+        const CODES: &str = "UPDATE sign_in_codes SET session_id = $1 WHERE session_id = $2 AND state = 'approved'";
+        for sql in [TOKENS, CODES] {
+            self.execute(query(sql).bind(to.to_string()).bind(from.to_string())).await?;
+        }
+        Ok(())
+    }
+
+    /// End the tokens that hang on sessions of this identity which are over; how many there were.
+    pub async fn revoke_tokens_of_ended_sessions(
+        &mut self,
+        identity: IdentityId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE tokens SET revoked_at = $1 WHERE identity_id = $2 AND session_id IS NOT NULL \
+                           AND revoked_at IS NULL AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = tokens.session_id \
+                           AND s.ended_at IS NOT NULL)";
+        self.execute(query(SQL).bind(now.micros()).bind(identity.to_string())).await
     }
 
     /// End one session, of that identity if one is given; whose it was, or `None` if there is none that lives.

@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{Store, StoreError, Tx, row::Reader};
 use crate::domain::{
-    id::{IdentityId, SignInId},
+    id::{IdentityId, SessionId, SignInId},
     time::Timestamp,
 };
 
@@ -58,6 +58,8 @@ pub struct SignIn {
     pub identity: Option<IdentityId>,
     /// End of the session that said yes; no token lasts longer.
     pub until: Option<Timestamp>,
+    /// The session that said yes; the token ends with it.
+    pub session: Option<SessionId>,
     /// Where it stands.
     pub state: SignInState,
     /// When the client asked last.
@@ -71,7 +73,7 @@ pub struct SignIn {
 macro_rules! columns {
     () => {
         "id, user_code, challenge, redirect_uri, client, address, identity_id, until, state, polled_at, created_at, \
-         expires_at"
+         expires_at, session_id"
     };
 }
 
@@ -86,6 +88,7 @@ fn sign_in(row: &AnyRow) -> Result<SignIn, StoreError> {
         address: r.text("address")?,
         identity: r.optional_parsed("identity_id")?,
         until: r.optional_instant("until")?,
+        session: r.optional_parsed("session_id")?,
         state: r.named("state", SignInState::parse)?,
         polled_at: r.optional_instant("polled_at")?,
         created_at: r.instant("created_at")?,
@@ -117,8 +120,8 @@ impl Tx {
     /// Keep a new one under the hash of its code.
     pub async fn insert_sign_in(&mut self, s: &SignIn, hash: &[u8]) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sign_in_codes (id, hash, user_code, challenge, redirect_uri, client, address, \
-                           identity_id, until, state, created_at, expires_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                           identity_id, until, state, created_at, expires_at, session_id) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         self.execute_one(
             query(SQL)
                 .bind(s.id.to_string())
@@ -132,7 +135,8 @@ impl Tx {
                 .bind(s.until.map(Timestamp::micros))
                 .bind(s.state.as_str())
                 .bind(s.created_at.micros())
-                .bind(s.expires_at.micros()),
+                .bind(s.expires_at.micros())
+                .bind(s.session.map(|s| s.to_string())),
         )
         .await
     }
@@ -143,19 +147,20 @@ impl Tx {
         id: SignInId,
         state: SignInState,
         who: IdentityId,
-        until: Option<Timestamp>,
+        (until, session): (Option<Timestamp>, Option<SessionId>),
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.execute_one(
             query(
-                "UPDATE sign_in_codes SET state = $1, identity_id = $2, until = $3 \
+                "UPDATE sign_in_codes SET state = $1, identity_id = $2, until = $3, session_id = $6 \
                  WHERE id = $4 AND state = 'pending' AND expires_at > $5",
             )
             .bind(state.as_str())
             .bind(who.to_string())
             .bind(until.map(Timestamp::micros))
             .bind(id.to_string())
-            .bind(now.micros()),
+            .bind(now.micros())
+            .bind(session.map(|s| s.to_string())),
         )
         .await
     }

@@ -1,5 +1,7 @@
 //! Slack: links, codes, what hangs there, and the commands that people gave.
 
+use std::collections::BTreeMap;
+
 use sqlx::{any::AnyRow, query};
 
 use super::{
@@ -112,12 +114,14 @@ pub struct MessageRow {
     pub attempts: u32,
     /// Fencing token.
     pub epoch: i64,
+    /// Whoever took it before may have posted it, and died or heard no answer.
+    pub unsure: bool,
 }
 
-const ROW: &str = "UPDATE slack_messages SET due_at = $1, epoch = epoch + 1 \
+const ROW: &str = "UPDATE slack_messages SET due_at = $1, epoch = epoch + 1, unsure = unsure + 1 \
                    WHERE id IN (SELECT id FROM slack_messages WHERE due_at <= $2 ORDER BY due_at, id LIMIT $3) \
                    AND due_at <= $2 RETURNING id, kind, request_id, grant_id, identity_id, channel, ts, wanted, attempts, \
-                   epoch";
+                   epoch, unsure";
 
 fn message(row: &AnyRow) -> Result<MessageRow, StoreError> {
     let r = Reader::new("slack_messages", row);
@@ -132,6 +136,7 @@ fn message(row: &AnyRow) -> Result<MessageRow, StoreError> {
         wanted: r.integer("wanted")?,
         attempts: r.number("attempts")?,
         epoch: r.integer("epoch")?,
+        unsure: r.integer("unsure")? > 1,
     })
 }
 
@@ -163,6 +168,14 @@ impl Store {
         Ok(readable(&rows, account))
     }
 
+    /// The same, with when each was linked.
+    pub async fn slack_links(&self, identity: IdentityId) -> Result<Vec<(SlackUser, Timestamp)>, StoreError> {
+        const SQL: &str = "SELECT enterprise_id, team_id, user_id, linked_at FROM slack_links WHERE identity_id = $1 \
+                           ORDER BY linked_at DESC, user_id LIMIT 20";
+        let rows = query(SQL).bind(identity.to_string()).fetch_all(&self.inner.readers).await?;
+        Ok(readable(&rows, |row| Ok((account(row)?, Reader::new("slack_links", row).instant("linked_at")?))))
+    }
+
     /// The account behind a code that is neither used nor too old.
     pub async fn slack_code(&self, hash: &[u8], now: Timestamp) -> Result<Option<LinkCode>, StoreError> {
         const SQL: &str = "SELECT enterprise_id, team_id, user_id, shown_name, avatar FROM slack_link_codes \
@@ -177,6 +190,20 @@ impl Store {
             "SELECT max(posted_at) AS at FROM slack_messages WHERE identity_id = $1 AND kind = 'approver'";
         let row = query(SQL).bind(identity.to_string()).fetch_one(&self.inner.readers).await?;
         Reader::new("slack_messages", &row).optional_instant("at")
+    }
+
+    /// Who was asked about a request by direct message: how often, and whether one of the questions still waits to go out.
+    pub async fn slack_asked_about(&self, request: &str) -> Result<BTreeMap<IdentityId, (u32, bool)>, StoreError> {
+        const SQL: &str = "SELECT identity_id, count(*) AS times, \
+                           max(CASE WHEN posted_at IS NULL AND due_at IS NOT NULL THEN 1 ELSE 0 END) AS waits \
+                           FROM slack_messages WHERE request_id = $1 AND kind = 'approver' GROUP BY identity_id";
+        let rows = query(SQL).bind(request).fetch_all(&self.inner.readers).await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("slack_messages", row);
+            Ok((r.parsed("identity_id")?, (r.number("times")?, r.integer("waits")? == 1)))
+        })
+        .into_iter()
+        .collect())
     }
 
     /// Is any message due? Read before leasing: a lease is a commit, and commits wake whoever waits for one.
@@ -271,6 +298,19 @@ impl Tx {
         rows.iter().map(account).collect()
     }
 
+    /// One account acts as this identity no more. Answers it, or `None` if it did not.
+    pub async fn unlink_slack_account(
+        &mut self,
+        identity: IdentityId,
+        team: &str,
+        user: &str,
+    ) -> Result<Option<SlackUser>, StoreError> {
+        const SQL: &str = "DELETE FROM slack_links WHERE identity_id = $1 AND team_id = $2 AND user_id = $3 \
+                           RETURNING enterprise_id, team_id, user_id";
+        let rows = self.write_returning(query(SQL).bind(identity.to_string()).bind(team).bind(user)).await?;
+        rows.first().map(account).transpose()
+    }
+
     /// What hangs for this identity is left as it is: it hangs at an account that is another's now, or nobody's.
     pub async fn forget_slack_messages(&mut self, of: IdentityId) -> Result<(), StoreError> {
         self.execute(query("DELETE FROM slack_messages WHERE identity_id = $1").bind(of.to_string())).await?;
@@ -321,7 +361,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE slack_messages SET channel = $1, ts = $2, \
                            posted_at = coalesce(posted_at, CASE WHEN $2 IS NOT NULL THEN $3 END), rendered = $4, \
-                           due_at = CASE WHEN wanted > $4 THEN $3 ELSE $5 END, attempts = 0, last_error = NULL \
+                           due_at = CASE WHEN wanted > $4 THEN $3 ELSE $5 END, attempts = 0, unsure = 0, last_error = NULL \
                            WHERE id = $6 AND epoch = $7";
         let (channel, ts) = at.unzip();
         self.execute_one(
@@ -337,15 +377,17 @@ impl Tx {
         .await
     }
 
-    /// It did not go out: try again then. `counted` unless it only had to wait its turn.
+    /// It did not go out: try again then. `counted` unless it only had to wait its turn; `sure` unless it may have gone
+    /// out all the same.
     pub async fn postpone_slack_message(
         &mut self,
         row: &MessageRow,
         due_at: Timestamp,
         why: &str,
-        counted: bool,
+        (counted, sure): (bool, bool),
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE slack_messages SET due_at = $1, last_error = $2, attempts = attempts + $3 \
+        const SQL: &str = "UPDATE slack_messages SET due_at = $1, last_error = $2, attempts = attempts + $3, \
+                           unsure = CASE WHEN $6 = 1 THEN 0 ELSE unsure END \
                            WHERE id = $4 AND epoch = $5";
         self.execute_one(
             query(SQL)
@@ -353,7 +395,8 @@ impl Tx {
                 .bind(why.chars().take(500).collect::<String>())
                 .bind(i64::from(counted))
                 .bind(row.id.clone())
-                .bind(row.epoch),
+                .bind(row.epoch)
+                .bind(i64::from(sure)),
         )
         .await
     }

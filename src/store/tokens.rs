@@ -9,7 +9,7 @@ use super::{
     row::{Reader, readable},
 };
 use crate::domain::{
-    id::{IdentityId, TokenId},
+    id::{IdentityId, SessionId, TokenId},
     identity::Subject,
     time::Timestamp,
 };
@@ -54,6 +54,8 @@ pub struct Token {
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Timestamp,
+    /// The session that it ends with, if it was made in one.
+    pub session: Option<SessionId>,
 }
 
 impl Store {
@@ -84,7 +86,7 @@ impl Store {
 
     /// Stored tokens of an identity that work at `now`, oldest first, at most `limit`. Without their hashes.
     pub async fn tokens_of(&self, identity: IdentityId, now: Timestamp, limit: u32) -> Result<Vec<Token>, StoreError> {
-        const SQL: &str = "SELECT id, kind, label, created_at, expires_at FROM tokens WHERE identity_id = $1 \
+        const SQL: &str = "SELECT id, kind, label, created_at, expires_at, session_id FROM tokens WHERE identity_id = $1 \
                            AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
         let rows = query(SQL)
             .bind(identity.to_string())
@@ -102,6 +104,7 @@ impl Store {
                 hash: Vec::new(),
                 created_at: r.instant("created_at")?,
                 expires_at: r.instant("expires_at")?,
+                session: r.optional_parsed("session_id")?,
             })
         }))
     }
@@ -123,8 +126,8 @@ impl Store {
 impl Tx {
     /// Keep a token's hash.
     pub async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO tokens (id, identity_id, kind, label, hash, created_at, expires_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        const SQL: &str = "INSERT INTO tokens (id, identity_id, kind, label, hash, created_at, expires_at, session_id) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         self.execute_one(
             query(SQL)
                 .bind(token.id.to_string())
@@ -133,7 +136,8 @@ impl Tx {
                 .bind(token.label.clone())
                 .bind(token.hash.clone())
                 .bind(token.created_at.micros())
-                .bind(token.expires_at.micros()),
+                .bind(token.expires_at.micros())
+                .bind(token.session.map(|s| s.to_string())),
         )
         .await
     }

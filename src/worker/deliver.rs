@@ -1,11 +1,17 @@
 //! Outbox delivery: at least once, with back-off; the receiver drops repeats by id.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join_all;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Workers;
 use crate::{
+    domain::time::Timestamp,
     ports::notifier::NotifyError,
     store::{Outgoing, StoreError},
 };
@@ -15,43 +21,103 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Standard Webhooks' schedule of retries; the last one repeats until a day after the first, then it is given up.
 const RETRIES: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
+/// After a round in which it took nothing, a receiver is left alone for so long.
+const REST: Duration = Duration::from_secs(30);
+
+/// Receivers that are being spoken to, each by a task of its own: one that hangs holds up nobody else.
+#[derive(Default)]
+struct AtWork {
+    tasks: JoinSet<(String, Result<bool, StoreError>)>,
+    names: BTreeSet<String>,
+    resting: BTreeMap<String, Timestamp>,
+}
+
+impl AtWork {
+    fn ended(&mut self, ended: Result<(String, Result<bool, StoreError>), JoinError>, now: Timestamp) {
+        match ended {
+            Ok((name, outcome)) => {
+                self.names.remove(&name);
+                match outcome {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.resting.insert(name, now.plus_std(REST));
+                    }
+                    Err(error) => {
+                        tracing::warn!(notifier = name, error = %error, "what became of messages could not be noted");
+                        self.resting.insert(name, now.plus_std(REST));
+                    }
+                }
+            }
+            Err(error) => {
+                // Whose task it was is not known any more: all are looked at again once they have ended.
+                metrics::counter!("tidegate_worker_panics_total").increment(1);
+                tracing::error!(error = %error, "a delivery panicked");
+                self.names.clear();
+            }
+        }
+    }
+}
+
 impl Workers {
     pub(super) async fn deliver_messages(self: Arc<Self>) {
         if self.notifiers.is_empty() {
             return;
         }
         let mut committed = self.broker.committed();
+        let mut at_work = AtWork::default();
         loop {
-            let taken = if self.broker.is_observing() { Ok(0) } else { self.deliver_due().await };
-            match taken {
-                Ok(taken) if taken > 0 && !self.closing().is_cancelled() => {}
-                Ok(_) => {
-                    tokio::select! {
-                        () = self.closing().cancelled() => return,
-                        _ = committed.changed() => {}
-                        () = tokio::time::sleep(self.rhythm.tick) => {}
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, "the outbox could not be read; trying again");
-                    if !self.pause(Duration::from_secs(1)).await {
-                        return;
-                    }
+            let begun = if self.broker.is_observing() { Ok(0) } else { self.start_due(&mut at_work).await };
+            if let Err(error) = begun {
+                tracing::warn!(error = %error, "the outbox could not be read; trying again");
+                if !self.pause(Duration::from_secs(1)).await {
+                    return;
                 }
             }
+            tokio::select! {
+                () = self.closing().cancelled() => break,
+                _ = committed.changed() => {}
+                Some(ended) = at_work.tasks.join_next() => {
+                    at_work.ended(ended, self.broker.now());
+                }
+                () = tokio::time::sleep(self.rhythm.tick) => {}
+            }
         }
+        // What was begun is carried through; a receiver has only so long to answer.
+        while at_work.tasks.join_next().await.is_some() {}
     }
 
-    async fn deliver_due(&self) -> Result<usize, StoreError> {
+    /// Start on every receiver that has something due and nobody at it; how many those were.
+    async fn start_due(self: &Arc<Self>, at_work: &mut AtWork) -> Result<usize, StoreError> {
+        let now = self.broker.now();
+        at_work.resting.retain(|_, until| *until > now);
+        // Looked at before it is leased: a lease is a commit, and every commit wakes this loop.
+        let due = self.broker.store().notifiers_due(now).await?;
+        let mut begun = 0;
+        for name in due {
+            if at_work.resting.contains_key(&name) || !at_work.names.insert(name.clone()) {
+                continue;
+            }
+            begun += 1;
+            let workers = Arc::clone(self);
+            at_work.tasks.spawn(async move {
+                let outcome = workers.deliver_to(&name).await;
+                (name, outcome)
+            });
+        }
+        Ok(begun)
+    }
+
+    /// Deliver what is due to one receiver; false if it took nothing.
+    async fn deliver_to(&self, name: &str) -> Result<bool, StoreError> {
         let now = self.broker.now();
         let store = self.broker.store();
-        // Looked at before it is leased: a lease is a commit, and every commit wakes this loop.
-        if !store.messages_due(now).await? {
-            return Ok(0);
-        }
+        let gone = match self.notifiers.contains_key(name) {
+            true => store.notifier_gone(name).await?,
+            false => Some(format!("no notifier `{name}` is configured")),
+        };
         let leased = loop {
             let mut tx = store.begin_background().await?;
-            let rows = tx.lease_messages(now, now.plus_std(LEASE), BATCH).await;
+            let rows = tx.lease_messages(name, now, now.plus_std(LEASE), BATCH).await;
             if let Some(result) = tx.end(rows).await {
                 break result?;
             }
@@ -63,17 +129,18 @@ impl Workers {
                 Err(error) => tracing::error!(error = %error, "a message in the outbox does not decode"),
             }
         }
-        let count = messages.len();
-        for result in join_all(messages.into_iter().map(|m| self.deliver(m))).await {
-            result?;
+        let mut took = messages.is_empty();
+        for result in join_all(messages.into_iter().map(|m| self.deliver(m, gone.as_deref()))).await {
+            took |= result?;
         }
-        Ok(count)
+        Ok(took || gone.is_some())
     }
 
-    async fn deliver(&self, out: Outgoing) -> Result<(), StoreError> {
-        let outcome = match self.notifiers.get(&out.notifier) {
-            Some(notifier) => notifier.deliver(&out.message).await,
-            None => Err(NotifyError::Gone(format!("no notifier `{}` is configured", out.notifier))),
+    /// Deliver one; false if it has to be tried again.
+    async fn deliver(&self, out: Outgoing, gone: Option<&str>) -> Result<bool, StoreError> {
+        let outcome = match (self.notifiers.get(&out.notifier), gone) {
+            (Some(notifier), None) => notifier.deliver(&out.message).await,
+            (_, why) => Err(NotifyError::Gone(why.unwrap_or("nobody listens").to_owned())),
         };
         let now = self.broker.now();
         let id = out.message.id.to_string();
@@ -83,9 +150,16 @@ impl Workers {
             let mut tx = store.begin_background().await?;
             let written = match (&outcome, wait) {
                 (Ok(()), _) => tx.settle_message(&id, out.epoch, now, None).await,
-                (Err(NotifyError::Gone(why)), _) | (Err(NotifyError::Retry(why)), None) => {
-                    tx.settle_message(&id, out.epoch, now, Some(why)).await
+                (Err(NotifyError::Gone(why)), _) => {
+                    let said = async {
+                        if gone.is_none() {
+                            tx.notifier_is_gone(&out.notifier, why, now).await?;
+                        }
+                        tx.settle_message(&id, out.epoch, now, Some(why)).await
+                    };
+                    said.await
                 }
+                (Err(NotifyError::Retry(why)), None) => tx.settle_message(&id, out.epoch, now, Some(why)).await,
                 (Err(NotifyError::Retry(why)), Some(wait)) => {
                     tx.postpone_message(&id, out.epoch, now.plus_std(Duration::from_secs(wait)), why).await
                 }
@@ -96,8 +170,16 @@ impl Workers {
                 Some(Err(error)) => return Err(error),
             }
         }
+        if let (Err(NotifyError::Gone(why)), None) = (&outcome, gone) {
+            tracing::error!(
+                notifier = out.notifier,
+                why,
+                "a receiver is gone; it hears nothing more until a delivery is replayed"
+            );
+        }
+        let again = matches!(outcome, Err(NotifyError::Retry(_)));
         let result = if outcome.is_ok() { "delivered" } else { "failed" };
         metrics::counter!("tidegate_messages_total", "notifier" => out.notifier, "result" => result).increment(1);
-        Ok(())
+        Ok(!again)
     }
 }

@@ -12,7 +12,10 @@ const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-p
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
 const people = {
   ana: { email: 'Ana@Example.com', email_verified: true },
+  ben: { email: 'ben@example.com', email_verified: true },
   mallory: { email: 'ana@example.com', email_verified: false },
+  // Another account, with the e-mail of somebody else.
+  twin: { email: 'ana@example.com', email_verified: true },
   zoe: { email: 'zoe@example.com', email_verified: true },
 };
 const provider = new Provider(`http://127.0.0.1:${port}`, {
@@ -28,6 +31,5 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   async findAccount(ctx, id) {
     return { accountId: id, claims: async () => ({ sub: id, preferred_username: id, groups: ['tidegate-admins'], ...people[id] }) };
   },
-  conformIdTokenClaims: false,
 });
 provider.listen(Number(port), '127.0.0.1', () => console.log('up'));

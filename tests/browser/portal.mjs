@@ -2,7 +2,8 @@
 // On every page, in both themes, axe-core must find nothing, the console must stay quiet, and nothing may be wider
 // than the screen. Screenshots go into the directory that is given.
 //
-//   node portal.mjs URL SCREENSHOTS TOOLS TIDEGATE     (TOOLS: directory with node_modules; TIDEGATE: the program)
+//   node portal.mjs URL SCREENSHOTS TOOLS TIDEGATE SLACK
+//   (TOOLS: directory with node_modules; TIDEGATE: the program; SLACK: address of the fake one)
 import { createRequire } from 'node:module';
 import { execFileSync, spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -10,8 +11,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import assert from 'node:assert/strict';
 
-const [base, shots, tools, tidegate] = process.argv.slice(2);
-if (!tidegate) throw new Error('usage: portal.mjs URL SCREENSHOTS TOOLS TIDEGATE');
+const [base, shots, tools, tidegate, slack] = process.argv.slice(2);
+if (!slack) throw new Error('usage: portal.mjs URL SCREENSHOTS TOOLS TIDEGATE SLACK');
 const require = createRequire(resolve(tools, 'package.json'));
 const { chromium } = require('playwright-core');
 const axeSource = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -108,6 +109,13 @@ async function story(size, viewport) {
   await ben.getByText('Order 4411 is stuck').first().waitFor();
   await ben.getByText(/Residual window/).first().waitFor();
   await look(ben, tag('approvals'));
+  // Whoever types a comment and presses Enter has not decided anything.
+  await ben.locator('[data-comment]').first().fill('I am not sure about this');
+  await ben.locator('[data-comment]').first().press('Enter');
+  await ben.waitForTimeout(300);
+  assert.equal(new URL(ben.url()).search, '', 'Enter in a comment decides nothing');
+  await ben.locator('[data-comment]').first().fill('');
+  await ben.locator('[data-comment]').first().blur();
   if (size === 'desktop') {
     await ben.locator('body').press('?');
     await ben.getByRole('dialog').waitFor();
@@ -252,6 +260,74 @@ async function commandLine() {
   await ana.context().close();
 }
 
+/** The fake Slack: see a message, approve with a click, confirm in a form; the portal and Slack say the same. */
+async function inSlack() {
+  const ana = await person('ana', DESKTOP);
+  const ask = async (entitlement, why) => {
+    await ana.goto(`${base}/request?e=${entitlement}`);
+    await ana.getByLabel(/^Why/).fill(why);
+    const ticket = ana.getByLabel(/^Ticket/);
+    if (await ticket.count()) await ticket.fill('INC-7');
+    await ana.getByRole('button', { name: 'Send the request' }).click();
+    await ana.waitForURL(/\/requests\/req_/);
+  };
+  const context = await browser.newContext({ viewport: DESKTOP });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  page.on('pageerror', e => wrong.push(`the fake Slack: ${e}`));
+  await page.goto(slack);
+  const be = name => page.getByLabel('Account').selectOption({ label: name });
+  await be('ben');
+  // With a click.
+  await ask('tokens:orders-admin', 'order 4412 is stuck');
+  const message = page.locator('#channel article', { hasText: 'order 4412 is stuck' }).first();
+  await message.getByText(/taking it away is/).first().waitFor();
+  await message.getByRole('button', { name: /^Approve/ }).click();
+  await message.getByText(/Approved/).first().waitFor();
+  await ana.getByText('Approved by ben.').waitFor();
+  await page.screenshot({ path: join(shots, 'desktop-slack-light.png') });
+  // Ana is told how to use it.
+  await be('ana');
+  await page.locator('#direct article', { hasText: 'tidegate creds' }).first().waitFor();
+  // A form, filled in Slack, and one that shows the terms again.
+  await page.getByRole('button', { name: '/tidegate' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('What do you need?').fill('ssh:deploy');
+  await dialog.getByLabel('Why?').fill('roll back release 812');
+  await dialog.getByRole('button', { name: 'Send' }).click();
+  await dialog.getByText(/sent. It needs/).waitFor();
+  await dialog.getByText(/taking it away is/).first().waitFor();
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await be('ben');
+  const second = page.locator('#channel article', { hasText: 'roll back release 812' }).first();
+  await second.waitFor();
+  await second.getByRole('button', { name: /^Review/ }).click();
+  await dialog.getByLabel('Comment').fill('enjoy');
+  await dialog.getByText(/taking it away is/).first().waitFor();
+  await page.screenshot({ path: join(shots, 'desktop-slack-form-light.png') });
+  await dialog.getByRole('button', { name: 'Approve' }).click();
+  await dialog.getByText('Recorded.').waitFor();
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await second.getByText(/Approved/).first().waitFor();
+  // The account that did this is on ben's own page, and is unlinked there.
+  const ben = await person('ben', DESKTOP);
+  await ben.goto(base + '/people/me');
+  await ben.getByText('U0BEN').first().waitFor();
+  await look(ben, 'desktop-slack-links');
+  await ben.getByRole('button', { name: /^Unlink/ }).click();
+  await ben.getByText('acts for nobody any more').waitFor();
+  // From then on he is led to the page on which it is linked again.
+  await ask('directory:oncall', 'on call this week');
+  await page.locator('#channel article', { hasText: 'on call this week' }).first().getByRole('button', { name: /^Approve/ }).click();
+  const link = page.getByRole('link', { name: 'Link your account' }).first();
+  await ben.goto(await link.getAttribute('href'));
+  await ben.getByText('Let this Slack account act as you?').waitFor();
+  await look(ben, 'desktop-slack-link');
+  await ben.getByRole('button', { name: 'Yes, that is my account' }).click();
+  await ben.getByText('acts as you from now on').waitFor();
+  for (const p of [ana, ben, page]) await p.context().close();
+}
+
 /** What a first visit costs. */
 async function firstLoad() {
   const context = await browser.newContext({ viewport: DESKTOP });
@@ -279,6 +355,7 @@ try {
   await story('phone', PHONE);
   await withoutScripts();
   await commandLine();
+  await inSlack();
   await firstLoad();
 } catch (error) {
   wrong.push(String(error.stack ?? error));

@@ -1,5 +1,6 @@
 //! What was told to webhooks, told again; and a Slack account linked over the API.
 
+use http::Method;
 use serde_json::json;
 use tidegate::{
     domain::{id::MessageId, slack::SlackUser},
@@ -37,15 +38,19 @@ async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_slack_account_is_shown_before_it_is_linked() {
+async fn a_slack_link_is_seen_and_taken_back() {
     let app = App::start().await;
     let account = SlackUser { enterprise: String::new(), team: "T1".to_owned(), user: "U1".to_owned() };
     let code = app.world.broker.offer_slack_link(&account, "Ana A.", "").await.unwrap();
-    let body = |dry_run: bool| json!({"code": code.expose(), "dry_run": dry_run});
-    let shown = app.post("ana", "/v1/me/slack-link", body(true)).await;
-    assert_eq!((shown.text("shown_name").as_str(), shown.body["linked"].as_bool()), ("Ana A.", Some(false)));
-    assert_eq!(app.post("ana", "/v1/me/slack-link", body(false)).await.body["linked"], true);
-    let twice = app.post("ben", "/v1/me/slack-link", body(false)).await;
-    assert_eq!((twice.status.as_u16(), twice.text("field").as_str()), (422, "code"));
-    assert_eq!(app.world.broker.authenticate_slack(&account).await.unwrap().actor.identity.name, "ana");
+    let broker = &app.world.broker;
+    broker.link_slack(&app.world.in_portal("ana").await, code.expose()).await.unwrap();
+    let list = app.get("ana", "/v1/identities/me/slack-links").await;
+    assert_eq!(list.body["items"][0]["id"], "T1.U1", "{}", list.body);
+    assert_eq!(app.get("ben", "/v1/identities/ana/slack-links").await.status, 404);
+    let path = "/v1/identities/ana/slack-links/T1.U1";
+    assert_eq!(app.call("ben", Method::DELETE, path, &[], None).await.status, 404);
+    assert_eq!(broker.authenticate_slack(&account).await.unwrap().actor.identity.name, "ana");
+    assert_eq!(app.call("ana", Method::DELETE, path, &[], None).await.status, 204);
+    assert!(broker.authenticate_slack(&account).await.is_err());
+    assert_eq!(app.call("ana", Method::DELETE, path, &[], None).await.status, 404);
 }

@@ -144,10 +144,17 @@ async fn what_policy_grants_by_itself_is_extended_with_a_click() {
     let told = |d: &Desk| d.channel("D0ANA").into_iter().find(|m| m.text.contains("ends soon"));
     desk.until(|d| told(d).is_some()).await;
     let before = desk.world.grant(&grant.id).await.not_after.unwrap();
-    desk.click("U0ANA", &told(&desk).unwrap(), "extend").await;
+    let message = told(&desk).unwrap();
+    let shown = format!("{}.{}", grant.id, before.seconds());
+    assert!(message.blocks.to_string().contains(&shown), "the button carries the end that it shows");
+    desk.click("U0ANA", &message, "extend").await;
     desk.whispered("U0ANA", "Extended by 1h").await;
     let after = desk.world.grant(&grant.id).await.not_after.unwrap();
     assert_eq!(after.seconds_since(before).seconds(), 3600);
+    // A second click on what was shown before moves nothing.
+    desk.fake.click("U0ANA", &message.channel, &message.ts, "extend", Some(&shown)).await;
+    desk.whispered("U0ANA", "moved already").await;
+    assert_eq!(desk.world.grant(&grant.id).await.not_after, Some(after));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

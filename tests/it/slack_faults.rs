@@ -52,7 +52,49 @@ async fn a_restart_repairs_what_hangs(db: Db) {
     assert_eq!(desk.request_message(&id).unwrap().ts, message.ts);
 }
 
-on_both!(an_hour_without_slack_loses_nothing, a_restart_repairs_what_hangs);
+async fn a_message_whose_answer_was_lost_hangs_once(db: Db) {
+    let desk = Desk::on(db).await;
+    desk.fake.lose_answers("chat.postMessage", 3);
+    let (id, _) = desk.asked("ana", "tokens:orders-admin").await;
+    let ben = desk.world.who("ben").await;
+    desk.world.broker.approve(&ben, id.parse().unwrap(), Decide::default()).await.unwrap();
+    // What hangs is found, and made true; direct messages and replies likewise.
+    desk.until(|d| d.request_message(&id).is_some_and(|m| m.blocks.to_string().contains("*Approved* by ben"))).await;
+    desk.until(|d| d.channel("D0ANA").iter().any(|m| m.text.contains("is approved"))).await;
+    desk.quiet().await;
+    assert_eq!(desk.request_messages(&id).len(), 1);
+    let all = desk.fake.messages();
+    for channel in ["D0ANA", "D0BEN", "D0CAT"] {
+        let marks: Vec<String> = all.iter().filter(|m| m.channel == channel).map(|m| m.metadata.to_string()).collect();
+        let distinct: std::collections::BTreeSet<&String> = marks.iter().collect();
+        assert_eq!(distinct.len(), marks.len(), "{channel}: {marks:?}");
+    }
+    let replies = all.iter().filter(|m| m.channel == CHANNEL && m.thread.is_some()).count();
+    assert_eq!(replies, 1);
+}
+
+async fn whoever_dies_between_posting_and_noting_it_posts_nothing_twice(db: Db) {
+    let desk = Desk::on(db).await;
+    desk.fake.set_down(true);
+    let id = desk.world.ask("ana", want("tokens:orders-admin", 600)).await.unwrap().id;
+    desk.quiet().await;
+    desk.fake.set_down(false);
+    // As if it had been posted by a process that then died: it hangs, the row is leased, and nobody settles it.
+    let mark = json!({"event_type": "tidegate_message", "event_payload": {"row": format!("request:{id}")}});
+    let hanging = desk.fake.post(CHANNEL, &json!({"text": "half done", "metadata": mark}));
+    desk.world.advance(400);
+    desk.until(|d| d.request_message(&id).is_some()).await;
+    desk.quiet().await;
+    let all = desk.channel(CHANNEL);
+    assert_eq!((all.len(), &all[0].ts), (1, &hanging.ts), "{all:?}");
+}
+
+on_both!(
+    a_message_whose_answer_was_lost_hangs_once,
+    whoever_dies_between_posting_and_noting_it_posts_nothing_twice,
+    an_hour_without_slack_loses_nothing,
+    a_restart_repairs_what_hangs
+);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_slack_says_about_its_rate_is_kept_to() {

@@ -100,6 +100,12 @@ impl Desk {
         }
         let desk = Self { world, fake, server, secrets };
         desk.run();
+        // Whoever is linked hears of it; that is said and done before anything else happens.
+        desk.until(|d| d.fake.messages().len() == 4).await;
+        for m in desk.fake.messages() {
+            assert!(m.text.contains("acts for"), "{}", m.text);
+            desk.fake.delete(&m.channel, &m.ts);
+        }
         if way == Way::Socket {
             desk.until(|d| d.fake.sockets() > 0).await;
         }
@@ -219,7 +225,7 @@ pub async fn serve(world: &World) -> String {
 /// Link an account as people do: with a code, signed in.
 pub async fn link(world: &World, user: &str, name: &str) {
     let code = world.broker.offer_slack_link(&account(user), name, "").await.unwrap();
-    let ctx = world.who(name).await;
+    let ctx = world.in_portal(name).await;
     world.broker.link_slack(&ctx, code.expose()).await.unwrap();
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn by(seconds: u32) -> Extend {
-    Extend { duration: ttl(seconds), reason: "it takes longer".to_owned() }
+    Extend { duration: ttl(seconds), reason: "it takes longer".to_owned(), from: None }
 }
 
 fn lock_of(kind: LockKind, value: &str) -> NewLock {
@@ -123,7 +123,7 @@ async fn extending_is_a_new_decision(db: Db) {
     let grant = world.open("ana", READ, 3600).await;
     let id = grant_id(&grant.id);
     let before = world.grant(&grant.id).await.not_after.unwrap();
-    let no_reason = Extend { duration: ttl(60), reason: " ".to_owned() };
+    let no_reason = Extend { duration: ttl(60), reason: " ".to_owned(), from: None };
     refused!(world.broker.extend(&ana, id, no_reason).await, BrokerError::Invalid { field: "reason", .. });
     refused!(world.broker.extend(&ana, id, by(8 * 3600)).await, BrokerError::Invalid { field: "duration", .. });
     refused!(world.broker.extend(&ana, id, by(u32::MAX)).await, BrokerError::Invalid { field: "duration", .. });

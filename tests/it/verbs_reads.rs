@@ -2,7 +2,7 @@
 
 use tidegate::broker::{
     BrokerError, Ctx,
-    input::{AuditQuery, GrantQuery, Paging, RequestQuery, Role, Simulate},
+    input::{AuditQuery, Decide, GrantQuery, Paging, RequestQuery, Role, Simulate},
 };
 
 use crate::{
@@ -163,7 +163,61 @@ async fn lists_page_without_gaps_or_repeats(db: Db) {
     assert_eq!(seen, expected);
 }
 
+async fn lists_are_in_order_over_all_their_pages(db: Db) {
+    let world = World::on(db).await;
+    person(&world, "zoe", &["approvers"]).await;
+    // This one lapses in four hours, the other one in a day: asked later, it is less urgent.
+    let sooner = world.ask("ana", want("tokens:orders-admin", 600)).await.unwrap().id;
+    world.advance(60);
+    let later = world.ask("ana", want("ssh:deploy", 600)).await.unwrap().id;
+    let zoe = world.who("zoe").await;
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = world.broker.urgent(&zoe, Paging { after, limit: Some(1) }).await.unwrap();
+        assert!(page.items.iter().all(|r| r.can_decide == Some(true)));
+        seen.extend(page.items.into_iter().map(|r| r.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, [sooner.clone(), later.clone()]);
+    // Whoever has decided, or asked, is not asked to decide.
+    world.broker.deny(&zoe, sooner.parse().unwrap(), Decide::default()).await.unwrap();
+    let ana = world.who("ana").await;
+    assert!(
+        world.broker.urgent(&ana, Paging::default()).await.unwrap().items.iter().all(|r| r.can_decide != Some(true))
+    );
+    // Every page of workloads has workloads in it, wherever people stand between them.
+    let eve = world.who("eve").await;
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let page = world.broker.workloads(&eve, Paging { after, limit: Some(1) }).await.unwrap();
+        assert!(page.items.len() == 1, "{:?}", page.items);
+        names.extend(page.items.into_iter().map(|w| w.name));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(names.contains(&"deploy-bot".to_owned()), "{names:?}");
+    // What is over is found behind whatever is live.
+    let over = world.open("ana", READ, 60).await.id;
+    world.advance(61);
+    world.settle().await;
+    for _ in 0..3 {
+        world.open("ana", READERS, 600).await;
+    }
+    let query = GrantQuery { over: true, page: Paging { after: None, limit: Some(1) }, ..GrantQuery::default() };
+    for who in [&ana, &eve] {
+        let found = world.broker.grants(who, query.clone()).await.unwrap().items;
+        assert!(found.iter().any(|g| g.state.is_terminal()) && found.len() == 1, "{found:?}");
+    }
+    assert!(!over.is_empty());
+}
+
 on_both!(
+    lists_are_in_order_over_all_their_pages,
     a_stranger_sees_nothing,
     parties_approvers_and_auditors_see_what_concerns_them,
     an_owner_sees_what_their_workload_asks_and_holds,

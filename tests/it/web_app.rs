@@ -117,6 +117,14 @@ impl<'a> Browser<'a> {
         self.send_form(path, &all).await
     }
 
+    /// Decide on a request with the form of its page.
+    pub async fn decide(&self, request: &str, verb: &str, fields: &[(&str, &str)]) -> Shown {
+        let terms = self.page(request).await.field("terms");
+        let mut all = vec![("terms", terms.as_str())];
+        all.extend_from_slice(fields);
+        self.post(&format!("{request}/{verb}"), &all).await
+    }
+
     /// Ask for one entitlement; the path of the request.
     pub async fn ask(&self, entitlement: &str, reason: &str) -> String {
         let fields = [("e", entitlement), ("duration", "900"), ("reason", reason), ("do", "send")];

@@ -30,7 +30,7 @@ fn the_whole_story_in_a_browser() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut server = Server(
         Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["dev", "--json", "--port", "0"])
+            .args(["dev", "--json", "--port", "0", "--fake-slack"])
             .stdout(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()
@@ -47,6 +47,7 @@ fn the_whole_story_in_a_browser() {
         .arg(shots)
         .arg(tools())
         .arg(env!("CARGO_BIN_EXE_tidegate"))
+        .arg(access["slack"]["url"].as_str().unwrap())
         .output()
         .expect("node: run `make deps`");
     let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));

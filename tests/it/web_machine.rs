@@ -146,6 +146,55 @@ async fn a_device_gets_its_token_when_a_person_types_its_code_and_says_yes() {
 }
 
 #[tokio::test]
+async fn a_token_ends_with_the_session_that_said_yes() {
+    let app = App::start().await;
+    let verifier = "v".repeat(50);
+    let mint = async |browser: &Browser<'_>| {
+        let code = code(browser, &verifier).await;
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("code_verifier", verifier.as_str()),
+            ("redirect_uri", REDIRECT),
+        ];
+        token(&app, &fields).await
+    };
+    let works = async |token: &str| app.world.broker.authenticate(token, "api").await.is_ok();
+    // Signed out; all sessions ended; one ended by an administrator.
+    for how in 0..3 {
+        let ana = Browser::of(&app, "ana").await;
+        let token = mint(&ana).await.text("access_token");
+        assert!(works(&token).await);
+        match how {
+            0 => drop(ana.post("/logout", &[]).await),
+            1 => drop(ana.post("/people/me/sign-out", &[]).await),
+            _ => {
+                let eve = app.world.who("eve").await;
+                let session = app.world.broker.sessions(&eve, "ana").await.unwrap().remove(0);
+                app.world.broker.end_session(&eve, session.id.parse().unwrap()).await.unwrap();
+            }
+        }
+        assert!(!works(&token).await, "{how}");
+    }
+    // Signed in anew in the same browser: what the person made goes on, until that session ends.
+    let ana = Browser::of(&app, "ana").await;
+    let kept = mint(&ana).await.text("access_token");
+    ana.send_form("/login/dev", &[("who", "ana")]).await;
+    assert!(works(&kept).await);
+    // A code of a session that ended meanwhile brings nothing.
+    let late = code(&ana, &verifier).await;
+    ana.post("/logout", &[]).await;
+    assert!(!works(&kept).await);
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", late.as_str()),
+        ("code_verifier", verifier.as_str()),
+        ("redirect_uri", REDIRECT),
+    ];
+    assert_eq!(token(&app, &fields).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn who_is_deactivated_between_yes_and_exchange_gets_nothing() {
     let app = App::start().await;
     let ben = Browser::of(&app, "ben").await;

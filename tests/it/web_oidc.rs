@@ -12,6 +12,7 @@ use std::{
 
 use http::StatusCode;
 use tidegate::{
+    app::Policies,
     domain::{identity::Identity, secret::Secret},
     edge::Portal,
     oidc,
@@ -80,6 +81,10 @@ impl Idp {
     }
 }
 
+fn idle_settings() -> oidc::Settings {
+    Idp { port: 1, process: None, says: None }.settings()
+}
+
 impl Drop for Idp {
     fn drop(&mut self) {
         self.stop();
@@ -88,7 +93,10 @@ impl Drop for Idp {
 
 async fn app_with(settings: oidc::Settings) -> App {
     // The provider's clock is the machine's, so the broker's is set to it.
-    let world = crate::world::World::on(crate::world::Db::Sqlite).await;
+    app_on(crate::world::World::on(crate::world::Db::Sqlite).await, settings).await
+}
+
+async fn app_on(world: crate::world::World, settings: oidc::Settings) -> App {
     #[allow(clippy::disallowed_methods, reason = "the provider's clock is the machine's")]
     let now = jiff::Timestamp::now().as_second();
     world.advance(u64::try_from(now - world.now().seconds()).unwrap());
@@ -262,6 +270,113 @@ async fn the_provider_rotates_its_keys_goes_away_and_comes_back() {
     let shown = Browser::new(&app).open("/login/oidc").await;
     refused(&shown, "does not answer, so nobody can sign in at the moment");
     idp.run();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_one_subject_of_the_provider_until_an_administrator_resets_it() {
+    let idp = Idp::start();
+    let app = app_with(idp.settings()).await;
+    assert_eq!(sign_in(&Browser::new(&app), "ana").await.status, StatusCode::SEE_OTHER);
+    // The e-mail went to another account.
+    refused(&sign_in(&Browser::new(&app), "twin").await, "Another account at the identity provider");
+    assert_eq!(sign_in(&Browser::new(&app), "ana").await.status, StatusCode::SEE_OTHER);
+    let (ben, eve) = (app.world.who("ben").await, app.world.who("eve").await);
+    assert!(app.world.broker.reset_sign_in(&ben, "ana").await.is_err());
+    assert_eq!(app.world.broker.reset_sign_in(&eve, "ana").await.unwrap(), 1);
+    assert_eq!(sign_in(&Browser::new(&app), "twin").await.status, StatusCode::SEE_OTHER);
+    refused(&sign_in(&Browser::new(&app), "ana").await, "Another account at the identity provider");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_hangs_is_asked_once_for_everybody_and_then_left_alone() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((socket, _)) = silent.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            kept.push(socket);
+        }
+    });
+    let settings = oidc::Settings { issuer: format!("http://127.0.0.1:{port}").parse().unwrap(), ..idle_settings() };
+    let app = app_with(settings).await;
+    let browser = Browser::new(&app);
+    let all = futures::future::join_all((0..5).map(|_| browser.open("/login/oidc"))).await;
+    for shown in &all {
+        refused(shown, "does not answer, so nobody can sign in");
+    }
+    let times = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(times(), 1, "one asks for all who wait");
+    refused(&browser.open("/login/oidc").await, "does not answer");
+    assert_eq!(times(), 1, "and nobody asks again at once");
+    app.world.advance(31);
+    refused(&browser.open("/login/oidc").await, "does not answer");
+    assert_eq!(times(), 2);
+}
+
+/// The policies of the seed, with another line at one entitlement.
+fn policies_with(line: &str, after: &str) -> tempfile::TempDir {
+    let (from, to) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("policies"), tempfile::tempdir().unwrap());
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+        let mut text = std::fs::read_to_string(entry.path()).unwrap();
+        if entry.file_name() == "catalog.toml" {
+            assert!(text.contains(after));
+            text = text.replace(after, &format!("{after}\n{line}"));
+        }
+        std::fs::write(to.path().join(entry.file_name()), text).unwrap();
+    }
+    to
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sensitive_is_approved_by_whoever_signed_in_just_now() {
+    let idp = Idp::start();
+    let policies = policies_with("step_up = \"15m\"", "title = \"Administer orders\"");
+    let mut plan = crate::world::Plan::on(crate::world::Db::Sqlite);
+    plan.policies = Policies::Directory(policies.path().to_owned());
+    let app = app_on(plan.build().await, idp.settings()).await;
+    let world = &app.world;
+    let id = world.ask("ana", crate::world::want("tokens:orders-admin", 600)).await.unwrap().id;
+    let request = format!("/requests/{id}");
+    // Ben's session is of this morning.
+    let who = world.broker.person_of_dev("ben").await.unwrap();
+    let morning = tidegate::broker::Arrival {
+        method: "oidc",
+        user_agent: String::new(),
+        address: "127.0.0.1".to_owned(),
+        correlation: tidegate::domain::id::CorrelationId::new(world.broker.entropy().ulid(world.now()).unwrap()),
+        proved_at: Some(world.now().minus_std(Duration::from_secs(3600))),
+    };
+    let session = world.broker.begin_session(&who, &morning, None).await.unwrap();
+    let browser = Browser::new(&app);
+    browser.cookies.borrow_mut().insert("tidegate".to_owned(), session.secret.expose().to_owned());
+    // A token approves nothing of the kind.
+    let by_token = app.post("ben", &format!("/v1{request}/approve"), serde_json::json!({})).await;
+    assert_eq!((by_token.status.as_u16(), by_token.problem()), (403, "prove-again"), "{}", by_token.body);
+    let away = browser.decide(&request, "approve", &[]).await;
+    assert_eq!(away.status, StatusCode::SEE_OTHER, "{}", away.html);
+    assert!(away.location().starts_with("/login/oidc?again=1&next=%2Frequests%2F"), "{}", away.location());
+    let start = browser.open(away.location()).await.location().to_owned();
+    assert!(start.contains("prompt=login") && start.contains("max_age=0"), "{start}");
+    let back_here = back(&browser, &at_the_provider(&start, "ben").await).await;
+    assert_eq!(back_here.location(), format!("{request}?said=proved"), "{}", back_here.html);
+    let shown = browser.page(back_here.location()).await;
+    assert!(shown.html.contains("Nothing is decided yet"), "{}", shown.html);
+    let state = async || world.store().request(id.parse().unwrap()).await.unwrap().unwrap().state;
+    assert_eq!(state().await, tidegate::domain::request::RequestState::Pending);
+    assert!(browser.decide(&request, "approve", &[]).await.location().contains("said=approved"));
+    assert_eq!(state().await, tidegate::domain::request::RequestState::Approved);
+    // A provider that does not ask again is not believed: the sign-in began without it.
+    let other = Browser::new(&app);
+    let url = at_the_provider(&go(&other).await, "ben").await;
+    let kept = other.cookies.borrow()["tidegate-sign-in"].clone();
+    let mut parts: Vec<&str> = kept.splitn(5, '.').collect();
+    parts[3] = "1";
+    let forged = parts.join(".");
+    other.cookies.borrow_mut().insert("tidegate-sign-in".to_owned(), forged);
+    refused(&back(&other, &url).await, "did not ask who you are once more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

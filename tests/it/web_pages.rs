@@ -110,7 +110,7 @@ async fn foreign_text_is_text_wherever_it_is_shown() {
     let again = ana.page(&format!("/request?again={}", request.trim_start_matches("/requests/"))).await;
     clean(&again, "asked again");
     assert!(again.html.contains("alert(1)"));
-    let denied = ben.post(&format!("{request}/deny"), &[("comment", EVIL)]).await;
+    let denied = ben.decide(&request, "deny", &[("comment", EVIL)]).await;
     assert_eq!(denied.status, StatusCode::SEE_OTHER);
     clean(&ana.page(&request).await, "the decision");
     let encoded: String = url::form_urlencoded::byte_serialize(EVIL.as_bytes()).collect();
@@ -180,15 +180,24 @@ async fn who_comes_too_late_is_told_who_decided() {
     let app = App::start().await;
     let (ana, ben) = (Browser::of(&app, "ana").await, Browser::of(&app, "ben").await);
     let request = ana.ask("tokens:orders-admin", "order 4411").await;
-    assert!(ben.page(&request).await.html.contains("/approve"));
+    let open = ben.page(&request).await;
+    assert!(open.html.contains("/approve"));
+    let terms = open.field("terms");
+    // Enter in the comment presses the first button of the form, and that one does nothing.
+    let form = open.html.split("/approve\" class=").nth(1).unwrap();
+    assert!(form.split("<button").nth(1).unwrap().starts_with(" disabled hidden"), "{form}");
     assert!(!ana.page(&request).await.html.contains("/approve"), "four eyes: no button for oneself");
-    assert_eq!(ana.post(&format!("{request}/approve"), &[]).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(ana.post(&format!("{request}/approve"), &[("terms", &terms)]).await.status, StatusCode::FORBIDDEN);
+    // What was not shown is not decided on, nor what is not what was shown.
+    let approve = format!("{request}/approve");
+    assert_eq!(ben.post(&approve, &[]).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(ben.post(&approve, &[("terms", &"0".repeat(32))]).await.status, StatusCode::CONFLICT);
     assert_eq!(
-        ben.post(&format!("{request}/approve"), &[("duration", "300"), ("comment", "go")]).await.status,
+        ben.post(&approve, &[("terms", &terms), ("duration", "300"), ("comment", "go")]).await.status,
         StatusCode::SEE_OTHER
     );
     // The tab that was open all the while.
-    let late = ben.post(&format!("{request}/deny"), &[]).await;
+    let late = ben.post(&format!("{request}/deny"), &[("terms", &terms)]).await;
     assert_eq!(late.status, StatusCode::CONFLICT);
     assert!(late.html.contains("Somebody was faster") && late.html.contains("approved already"), "{}", late.html);
     let shown = ana.page(&request).await;

@@ -68,7 +68,7 @@ async fn no_page_reads_a_large_table_from_end_to_end() {
     eve.page(&format!("/audit?about={about}")).await;
     eve.page("/people/ana").await;
     eve.page("/audit?before=5").await;
-    ben.post(&format!("{pending}/approve"), &[]).await;
+    ben.decide(&pending, "approve", &[]).await;
     ana.post(&format!("{grant}/release"), &[]).await;
     let log = server.log();
     let log = &log[before..];

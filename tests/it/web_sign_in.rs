@@ -214,3 +214,61 @@ async fn what_a_session_makes_does_not_outlast_it() {
     assert!(until <= app.world.now().plus(tidegate::domain::time::Ttl::seconds_or_one(12 * 3600)));
     assert_eq!(ORIGIN, portal().origin());
 }
+
+#[tokio::test]
+async fn a_tab_that_is_open_keeps_nobody_signed_in() {
+    let app = App::start().await;
+    let browser = Browser::of(&app, "ana").await;
+    for _ in 0..4 {
+        app.world.advance(20 * 60);
+        // What a page does by itself: it looks again, and it listens.
+        for path in ["/approvals", "/live"] {
+            let request = http::Request::builder().uri(path).header("tidegate-by-itself", "1");
+            let request = request.header("cookie", format!("tidegate={}", browser.session().unwrap()));
+            let answer = app.send(request.body(axum::body::Body::empty()).unwrap()).await;
+            drop(answer);
+        }
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        app.world.broker.seal().await.unwrap();
+    }
+    assert!(!inside(&browser).await, "nobody did anything for more than an hour");
+}
+
+#[tokio::test]
+async fn a_slack_account_is_linked_after_signing_in_and_comparing() {
+    let app = App::start().await;
+    let account =
+        tidegate::domain::slack::SlackUser { enterprise: String::new(), team: "T1".to_owned(), user: "U1".to_owned() };
+    let broker = &app.world.broker;
+    let picture = "https://pictures.example/1.png";
+    let code = broker.offer_slack_link(&account, "Ana <b>A.</b>", picture).await.unwrap();
+    let path = format!("/slack/link?code={}", code.expose());
+    let browser = Browser::new(&app);
+    let away = browser.open(&path).await;
+    assert_eq!(away.status, StatusCode::SEE_OTHER);
+    let next = browser.page(away.location()).await.field("next");
+    let back = browser.send_form("/login/dev", &[("who", "ana"), ("next", &next)]).await;
+    assert_eq!(back.location(), path, "signing in comes back to it");
+    let asked = browser.page(&path).await;
+    assert!(asked.html.contains("Ana &#60;b&#62;A.") && asked.html.contains("<code>U1</code>"), "{}", asked.html);
+    assert!(!asked.html.contains("pictures.example"), "no foreign images");
+    assert!(broker.authenticate_slack(&account).await.is_err(), "looking links nothing");
+    let given = asked.field("code");
+    let without = browser.send_form("/slack/link", &[("code", &given), ("answer", "yes")]).await;
+    assert_eq!(without.status, StatusCode::FORBIDDEN);
+    assert_eq!(browser.post("/slack/link", &[("code", &given), ("answer", "no")]).await.location(), "/people/me");
+    assert!(broker.authenticate_slack(&account).await.is_err());
+    let done = browser.post("/slack/link", &[("code", &given), ("answer", "yes")]).await;
+    assert_eq!(done.location(), "/people/me?said=slack-linked", "{}", done.html);
+    assert_eq!(broker.authenticate_slack(&account).await.unwrap().actor.identity.name, "ana");
+    assert!(browser.page(&path).await.html.contains("Nothing to link"), "once");
+    let me = browser.page("/people/me").await;
+    let form = me.html.split("/slack/T1.U1/unlink").next().unwrap();
+    let form = format!("{}/slack/T1.U1/unlink", form.rsplit('"').next().unwrap());
+    let ben = Browser::of(&app, "ben").await;
+    assert_eq!(ben.post(&form, &[]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(browser.post(&form, &[]).await.status, StatusCode::SEE_OTHER);
+    assert!(broker.authenticate_slack(&account).await.is_err());
+}

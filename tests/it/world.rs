@@ -11,7 +11,7 @@ use std::{
 use tidegate::{
     app::{Composed, Policies, Setup, compose, seed_directory, seed_targets},
     broker::{
-        Broker, BrokerError, Ctx, Settings,
+        Broker, BrokerError, Ctx, InSession, Settings,
         input::{Ask, Decide},
         view::{Asked, GrantView, RequestView},
     },
@@ -21,7 +21,7 @@ use tidegate::{
         account::ApplicationConfig,
         catalog::TargetConfig,
         grant::{Grant, GrantState},
-        id::{CorrelationId, GrantId, RequestId},
+        id::{CorrelationId, GrantId, RequestId, SessionId},
         roster::SourceConfig,
         time::{Timestamp, Ttl},
     },
@@ -199,7 +199,14 @@ impl World {
     pub async fn who(&self, name: &str) -> Ctx {
         let actor = self.store().subject_by_name(name, self.now()).await.unwrap().expect("a seeded name");
         let ulid = self.broker.entropy().ulid(self.now()).unwrap();
-        Ctx { actor, via: "test", correlation: CorrelationId::new(ulid), now: self.now(), until: None }
+        Ctx { actor, via: "test", correlation: CorrelationId::new(ulid), now: self.now(), until: None, session: None }
+    }
+
+    /// The same, signed in at the portal.
+    pub async fn in_portal(&self, name: &str) -> Ctx {
+        let ulid = self.broker.entropy().ulid(self.now()).unwrap();
+        let session = InSession { id: SessionId::new(ulid), proved_at: self.now() };
+        Ctx { via: "web", session: Some(session), ..self.who(name).await }
     }
 
     pub async fn ask(&self, who: &str, ask: Ask) -> Result<RequestView, BrokerError> {

@@ -29,12 +29,15 @@ document.addEventListener('keydown', event => {
   const target = event.target;
   if (event.key === 'Enter' && target.matches?.('[data-comment]')) {
     event.preventDefault();
-    const kind = target.dataset.then || 'approve';
+    // Only what was chosen with a or d just now: whoever types a comment and presses Enter has not decided anything.
+    const kind = target.dataset.then;
+    if (!kind) return;
     if (kind === 'deny' && !target.value.trim()) return;
     const button = target.form.querySelector(`[data-${kind}]`);
     target.form.requestSubmit(button);
     return;
   }
+  if (event.key === 'Escape' && target.matches?.('[data-comment]')) delete target.dataset.then;
   if (event.key === 'Escape' && target.matches?.('input, textarea, select')) { target.blur(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || target.matches?.('input, textarea, select') || document.querySelector('dialog[open]')) return;
   if (pending === 'g') {

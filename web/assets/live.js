@@ -31,7 +31,7 @@ async function refresh() {
   if (running) { again = true; return; }
   running = true;
   try {
-    const response = await fetch(location.href, { headers: { accept: 'text/html' }, credentials: 'same-origin' });
+    const response = await fetch(location.href, { headers: { accept: 'text/html', 'tidegate-by-itself': '1' }, credentials: 'same-origin' });
     if (response.redirected && new URL(response.url).pathname === '/login') { location.reload(); return; }
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');

@@ -47,6 +47,10 @@ async fn call(
     let result =
         if given == format!("Bearer {wanted}") { fake.method(&method, &arguments) } else { Err("invalid_auth") };
     fake.touch();
+    if let Some(times) = fake.lock().unheard.get_mut(&method).filter(|times| **times > 0) {
+        *times -= 1;
+        return StatusCode::GATEWAY_TIMEOUT.into_response();
+    }
     Json(match result {
         Ok(mut answer) => {
             if let Some(fields) = answer.as_object_mut() {
@@ -110,6 +114,8 @@ impl FakeSlack {
                 let channel = self.channel(text(arguments, "channel"))?;
                 Ok(json!({"message_ts": self.hang(&channel, arguments, Some(user.to_owned())).ts}))
             }
+            "conversations.open" => Ok(json!({"channel": {"id": self.channel(text(arguments, "users"))?}})),
+            "conversations.history" | "conversations.replies" => self.history(arguments),
             "chat.update" => self.update(arguments),
             "views.open" => self.open(arguments),
             "views.update" => self.change(arguments),
@@ -133,6 +139,20 @@ impl FakeSlack {
         if id.starts_with('D') || id.starts_with('C') { Ok(id.to_owned()) } else { Err("channel_not_found") }
     }
 
+    /// What hangs somewhere, or below a message, the newest first.
+    fn history(&self, arguments: &Value) -> Result<Value, &'static str> {
+        let (channel, below) = (text(arguments, "channel"), text(arguments, "ts"));
+        if !channel.starts_with(['C', 'D', 'G']) {
+            return Err("channel_not_found");
+        }
+        let state = self.lock();
+        let there = state.messages.iter().rev().filter(|m| m.channel == channel && m.only.is_none());
+        let there = there.filter(|m| m.thread.as_deref().unwrap_or_default() == below || m.ts == below);
+        let messages: Vec<_> =
+            there.map(|m| json!({"ts": m.ts, "text": m.text, "metadata": m.metadata})).take(200).collect();
+        Ok(json!({"messages": messages, "has_more": false}))
+    }
+
     pub(super) fn hang(&self, channel: &str, message: &Value, only: Option<String>) -> Hanging {
         let hanging = Hanging {
             channel: channel.to_owned(),
@@ -142,6 +162,7 @@ impl FakeSlack {
             blocks: message.get("blocks").cloned().unwrap_or_default(),
             only,
             edits: 0,
+            metadata: message.get("metadata").cloned().unwrap_or_default(),
         };
         self.lock().messages.push(hanging.clone());
         self.touch();

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{APP, CHANNEL, FakeSlack, TEAM};
 use crate::{
     app::{compose::Setup, dev::write_private},
-    broker::Broker,
+    broker::{Arrival, Broker},
     config::SlackConfig,
-    domain::slack::SlackUser,
+    domain::{id::CorrelationId, slack::SlackUser},
 };
 
 /// Start it, and let the broker reach it over a socket, with fresh tokens in files.
@@ -43,10 +43,22 @@ impl FakeSlack {
             let user = format!("U0{}", name.to_ascii_uppercase());
             self.join(&user, name, &json!({}));
             let account = SlackUser { enterprise: String::new(), team: TEAM.to_owned(), user };
-            let token = person.get("token").and_then(Value::as_str).unwrap_or_default();
-            let ctx = broker.authenticate(token, "console").await?;
+            if person.get("token").is_none() {
+                continue;
+            }
+            let who = broker.person_of_dev(name).await?;
+            let arrival = Arrival {
+                method: "dev",
+                user_agent: String::new(),
+                address: String::new(),
+                correlation: CorrelationId::new(broker.entropy().ulid(broker.now())?),
+                proved_at: None,
+            };
+            let session = broker.begin_session(&who, &arrival, None).await?;
+            let visit = broker.authenticate_session(session.secret.expose()).await?;
             let code = broker.offer_slack_link(&account, name, "").await?;
-            broker.link_slack(&ctx, code.expose()).await?;
+            broker.link_slack(&visit.ctx, code.expose()).await?;
+            broker.end_session(&visit.ctx, visit.session).await?;
         }
         Ok(())
     }

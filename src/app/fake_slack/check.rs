@@ -1,5 +1,7 @@
 //! Sizes and shapes that Slack checks before it takes blocks.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// Largest view, in bytes.
@@ -61,7 +63,10 @@ fn block(b: &Value) -> Result<(), &'static str> {
         },
         Some("actions") => match list("elements") {
             all if all.is_empty() || all.len() > 25 => Err("invalid_blocks"),
-            all => all.iter().try_for_each(element),
+            all => {
+                all.iter().try_for_each(element)?;
+                unique(all.iter(), "action_id")
+            }
         },
         Some("input") => {
             within(text_of(b, "label"), 2_000)?;
@@ -72,12 +77,22 @@ fn block(b: &Value) -> Result<(), &'static str> {
     }
 }
 
+/// An id names one block of a message or view, or one element of a block.
+fn unique<'a>(all: impl Iterator<Item = &'a Value>, name: &str) -> Result<(), &'static str> {
+    let mut seen = BTreeSet::new();
+    let mut ids = all.filter_map(|e| e.get(name).and_then(Value::as_str));
+    if ids.all(|id| seen.insert(id)) { Ok(()) } else { Err("invalid_blocks") }
+}
+
 /// The blocks of a message.
 pub(super) fn message(blocks: &Value) -> Result<(), &'static str> {
     match blocks.as_array() {
         None => Ok(()),
         Some(all) if all.len() > 50 => Err("invalid_blocks"),
-        Some(all) => all.iter().try_for_each(block),
+        Some(all) => {
+            all.iter().try_for_each(block)?;
+            unique(all.iter(), "block_id")
+        }
     }
 }
 
@@ -102,7 +117,8 @@ pub(super) fn view(view: &Value) -> Result<(), &'static str> {
             if modal && inputs && view.get("submit").is_none() {
                 return Err("invalid_arguments");
             }
-            all.iter().try_for_each(block)
+            all.iter().try_for_each(block)?;
+            unique(all.iter(), "block_id")
         }
     }
 }
@@ -124,6 +140,14 @@ mod tests {
         assert!(message(&json!([{"type": "marquee"}])).is_err());
         let button = |n: usize| json!([{"type": "actions", "elements": [{"type": "button", "text": text(n)}]}]);
         assert!(message(&button(75)).is_ok() && message(&button(76)).is_err());
+        let row = |id: &str, actions: &[&str]| {
+            let elements: Vec<_> =
+                actions.iter().map(|a| json!({"type": "button", "action_id": a, "text": text(1)})).collect();
+            json!({"type": "actions", "block_id": id, "elements": elements})
+        };
+        assert!(message(&json!([row("a", &["end", "open"]), row("b", &["end"])])).is_ok());
+        assert!(message(&json!([row("a", &["end", "end"])])).is_err());
+        assert!(message(&json!([row("a", &["end"]), row("a", &["end"])])).is_err());
         let modal = |n: usize| json!({"type": "modal", "title": text(n), "blocks": []});
         assert!(view(&modal(24)).is_ok() && view(&modal(25)).is_err());
     }

@@ -58,6 +58,8 @@ pub struct Hanging {
     pub only: Option<String>,
     /// How often it was changed.
     pub edits: u32,
+    /// What it carries for its app.
+    pub metadata: Value,
 }
 
 /// A form, open at somebody's.
@@ -90,6 +92,7 @@ struct State {
     calls: Vec<(String, Value)>,
     limited: HashMap<String, (u32, u64)>,
     down: bool,
+    unheard: HashMap<String, u32>,
     cut_next: bool,
     request_url: Option<String>,
     sockets: Vec<(u64, mpsc::UnboundedSender<socket::Frame>)>,
@@ -188,6 +191,11 @@ impl FakeSlack {
         self.lock().down = down;
     }
 
+    /// The next calls of this method are carried out, and whoever calls hears nothing of it.
+    pub fn lose_answers(&self, method: &str, times: u32) {
+        self.lock().unheard.insert(method.to_owned(), times);
+    }
+
     /// The next delivery over a socket arrives, and the socket is cut before anything can be acknowledged.
     pub fn cut_after_next(&self) {
         self.lock().cut_next = true;
@@ -216,6 +224,11 @@ impl FakeSlack {
     /// Calls so far, with their arguments.
     pub fn calls(&self) -> Vec<(String, Value)> {
         self.lock().calls.clone()
+    }
+
+    /// A message of the app, as if it had been posted before.
+    pub fn post(&self, channel: &str, message: &Value) -> Hanging {
+        self.hang(channel, message, None)
     }
 
     /// Somebody deletes a message.

@@ -111,6 +111,7 @@ mod tests {
     fn entitlement(sensitivity: u8) -> Entitlement {
         Entitlement {
             slack_decision: crate::domain::slack::SlackDecision::Link,
+            step_up: None,
             id: "e".into(),
             target: "t".into(),
             title: String::new(),

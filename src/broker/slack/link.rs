@@ -33,6 +33,19 @@ pub struct SlackLinkView {
     pub linked: bool,
 }
 
+/// An account that acts as somebody.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SlackAccountView {
+    /// Workspace and account, as it is named in paths: `T….U…`.
+    pub id: String,
+    /// Workspace.
+    pub team: String,
+    /// The account in it.
+    pub user: String,
+    /// Since when.
+    pub linked_at: String,
+}
+
 impl SlackLinkView {
     fn of(code: LinkCode, linked: bool) -> Self {
         let LinkCode { account, shown_name, avatar } = code;
@@ -96,16 +109,23 @@ impl Broker {
         self.may_change()?;
         self.not_locked(ctx).await?;
         may_link(ctx)?;
+        let others = self.store.slack_accounts(ctx.actor_id()).await?;
         loop {
             let mut tx = self.store.begin().await?;
-            let linked = self.record_link(&mut tx, ctx, code).await;
+            let linked = self.record_link(&mut tx, ctx, code, &others).await;
             if let Some(result) = tx.end(linked).await {
                 return Ok(SlackLinkView::of(result?, true));
             }
         }
     }
 
-    async fn record_link(&self, tx: &mut Tx, ctx: &Ctx, code: &str) -> Result<LinkCode, BrokerError> {
+    async fn record_link(
+        &self,
+        tx: &mut Tx,
+        ctx: &Ctx,
+        code: &str,
+        others: &[SlackUser],
+    ) -> Result<LinkCode, BrokerError> {
         let offer = tx.use_slack_code(&hash(code), ctx.now).await?.ok_or_else(no_such_code)?;
         let me = ctx.actor_id();
         let before = tx.link_slack(&offer.account, me, ctx.now).await?.filter(|before| *before != me);
@@ -113,6 +133,22 @@ impl Broker {
         let mut event = self.event(&Cause::from(ctx), "identity.slack_linked", details)?;
         event.subject = Some(me);
         self.note(tx, event)?;
+        // Whoever it acts for is told at every account of theirs, for this may not be their doing.
+        let stamp = CorrelationId::new(self.entropy.ulid(ctx.now)?);
+        let mut theirs = others.to_vec();
+        theirs.push(offer.account.clone());
+        for account in theirs {
+            tx.want_slack_message(&NewMessage {
+                id: format!("linked:{stamp}:{}.{}", account.team, account.user),
+                kind: SlackSheet::Linked,
+                request: String::new(),
+                grant: String::new(),
+                to: Some(me),
+                at: Some((&account.user, "")),
+                due_at: ctx.now,
+            })
+            .await?;
+        }
         if let Some(before) = before {
             let details = json!({"account": offer.account, "why": "linked to another identity", "now": me});
             let mut event = self.event(&Cause::from(ctx), "identity.slack_unlinked", details)?;
@@ -120,7 +156,6 @@ impl Broker {
             self.note(tx, event)?;
             tx.forget_slack_messages(before).await?;
             // Whoever had it hears of it: at this account, and at any other that is theirs.
-            let stamp = CorrelationId::new(self.entropy.ulid(ctx.now)?);
             for to in [me, before] {
                 let id = format!("relinked:{stamp}:{to}");
                 tx.want_slack_message(&NewMessage {
@@ -136,6 +171,48 @@ impl Broker {
             }
         }
         Ok(offer)
+    }
+
+    /// The Slack accounts that act as somebody: one's own, for administrators and auditors anybody's.
+    pub async fn slack_links(&self, ctx: &Ctx, key: &str) -> Result<Vec<SlackAccountView>, BrokerError> {
+        let id = self.own_or_watched(ctx, key).await?;
+        let found = self.store.slack_links(id).await?;
+        Ok(found
+            .into_iter()
+            .map(|(account, at)| SlackAccountView {
+                id: format!("{}.{}", account.team, account.user),
+                team: account.team,
+                user: account.user,
+                linked_at: at.to_string(),
+            })
+            .collect())
+    }
+
+    /// An account acts as somebody no more: one's own, for administrators anybody's. `account` is `T….U…`.
+    pub async fn unlink_slack(&self, ctx: &Ctx, key: &str, account: &str) -> Result<(), BrokerError> {
+        self.may_change()?;
+        let id = self.visible_identity(ctx, key).await?.identity.id;
+        if id != ctx.actor_id() && !ctx.is_admin() {
+            return Err(BrokerError::Forbidden("only administrators take back links of others"));
+        }
+        let (team, user) = account.split_once('.').ok_or(BrokerError::NotFound("Slack account"))?;
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let gone = tx.unlink_slack_account(id, team, user).await?;
+                let gone = gone.ok_or(BrokerError::NotFound("Slack account"))?;
+                // What hangs there is left as it is; what is due goes to the accounts that are left.
+                tx.forget_slack_messages(id).await?;
+                let details = json!({"account": gone, "why": "asked"});
+                let mut event = self.event(&Cause::from(ctx), "identity.slack_unlinked", details)?;
+                event.subject = Some(id);
+                self.note(&mut tx, event)
+            }
+            .await;
+            if let Some(result) = tx.end(written).await {
+                return result;
+            }
+        }
     }
 
     /// Somebody left: none of their accounts acts for anybody.
@@ -164,8 +241,8 @@ fn may_link(ctx: &Ctx) -> Result<(), BrokerError> {
     if ctx.actor.identity.kind.is_non_human() {
         return Err(BrokerError::Forbidden("only people link a Slack account"));
     }
-    if ctx.via == super::VIA {
-        return Err(BrokerError::Forbidden("sign in to link a Slack account"));
+    if ctx.session.is_none() {
+        return Err(BrokerError::Forbidden("sign in to the portal to link a Slack account: a token is not enough"));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ macro_rules! in_background {
 
 mod link;
 pub mod page;
-mod terms;
+pub(super) mod terms;
 mod tiers;
 mod wanted;
 
@@ -29,7 +29,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::json;
 
 pub use crate::store::MessageRow;
-pub use link::{LINK_CODE_LIFE, SlackLinkView};
+pub use link::{LINK_CODE_LIFE, SlackAccountView, SlackLinkView};
 
 use super::{Broker, BrokerError, Ctx, record::Cause};
 use crate::{
@@ -112,7 +112,7 @@ impl Broker {
                 (if *approve { "approve" } else { "deny" }, Some(*request), None)
             }
             crate::domain::slack::SlackDeed::Ask { .. } => ("ask", None, None),
-            crate::domain::slack::SlackDeed::Extend { grant } => ("extend", None, Some(*grant)),
+            crate::domain::slack::SlackDeed::Extend { grant, .. } => ("extend", None, Some(*grant)),
             crate::domain::slack::SlackDeed::Release { grant } => ("release", None, Some(*grant)),
         };
         let details = json!({
@@ -174,17 +174,19 @@ impl Broker {
         in_background!(self, |tx| tx.settle_slack_message(row, at, again, now).await)
     }
 
-    /// A message did not go out. `wait` if Slack, or our own rate, said for how long; else it backs off.
+    /// A message did not go out. `wait` if Slack, or our own rate, said for how long; else it backs off. Without `sure`
+    /// it may have gone out all the same: whoever takes it next looks for it first.
     pub async fn postpone_slack_message(
         &self,
         row: &MessageRow,
         wait: Option<Duration>,
         why: &str,
+        sure: bool,
     ) -> Result<(), BrokerError> {
         let (first, last) = BACKOFF;
         let pause = || Duration::from_secs(first.saturating_mul(1 << row.attempts.min(16)).min(last));
         let due = self.now().plus_std(wait.unwrap_or_else(pause));
-        in_background!(self, |tx| tx.postpone_slack_message(row, due, why, wait.is_none()).await)
+        in_background!(self, |tx| tx.postpone_slack_message(row, due, why, (wait.is_none(), sure)).await)
     }
 
     /// Where the message of a request hangs in the channel, if there is to be one: `Some(None)` if it does not yet.

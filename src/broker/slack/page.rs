@@ -66,6 +66,8 @@ pub enum SlackPage {
     Ended(Box<GrantView>, Option<String>),
     /// An account acts for another person now.
     Relinked,
+    /// An account acts for this person now.
+    Linked(String),
     /// Somebody's own page.
     Home(Box<HomePage>),
     /// Nothing to show, at least until then.
@@ -96,6 +98,7 @@ impl Broker {
             SlackSheet::Ending => self.ending_page(row, posted).await?,
             SlackSheet::Ended => self.ended_page(row).await?,
             SlackSheet::Relinked => SlackPage::Relinked,
+            SlackSheet::Linked => self.linked_page(row).await?,
             SlackSheet::Home => self.home_page(row).await?,
             SlackSheet::Tier => SlackPage::Nothing(None),
         })
@@ -157,6 +160,12 @@ impl Broker {
         })
     }
 
+    async fn linked_page(&self, row: &MessageRow) -> Result<SlackPage, BrokerError> {
+        let Ok(id) = row.identity.parse() else { return Ok(SlackPage::Nothing(None)) };
+        let who = self.store.subject(id, self.now()).await?;
+        Ok(who.map_or(SlackPage::Nothing(None), |s| SlackPage::Linked(s.identity.name)))
+    }
+
     async fn ending_page(&self, row: &MessageRow, posted: bool) -> Result<SlackPage, BrokerError> {
         let Ok(id) = row.grant.parse::<GrantId>() else { return Ok(SlackPage::Nothing(None)) };
         let Some(grant) = self.store.grant(id).await? else { return Ok(SlackPage::Nothing(None)) };
@@ -195,8 +204,8 @@ impl Broker {
             role: Some(role),
             page: Paging { after: None, limit: Some(10) },
         };
-        let mut waiting = self.requests(&ctx, pending(Role::Approver)).await?.items;
-        waiting.retain(|r| r.requester.id != row.identity && r.subject.id != row.identity);
+        let mut waiting = self.urgent(&ctx, Paging { after: None, limit: Some(10) }).await?.items;
+        waiting.retain(|r| r.can_decide == Some(true));
         Ok(SlackPage::Home(Box::new(HomePage {
             name: ctx.actor.identity.name.clone(),
             grants: self.me(&ctx).await?.grants,

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     broker::{Broker, BrokerError, Ctx, input::Decide},
-    domain::{request::Request, slack::SlackDecision},
+    domain::{request::Request, slack::SlackDecision, time::Ttl},
     policy::PolicySet,
 };
 
@@ -39,11 +39,18 @@ pub(in crate::broker) fn terms_of(policy: &PolicySet, request: &Request) -> Stri
 
 /// How far a click in Slack decides on it: what the strictest of its entitlements says.
 pub(in crate::broker) fn trust_of(policy: &PolicySet, request: &Request) -> SlackDecision {
-    let each = request
-        .entitlements
-        .iter()
-        .map(|id| policy.catalog().get(id).map_or(SlackDecision::Link, |e| e.slack_decision));
+    let each = request.entitlements.iter().map(|id| match policy.catalog().get(id) {
+        // Where people have to sign in again, Slack only leads there.
+        Some(e) if e.step_up.is_some() => e.slack_decision.min(SlackDecision::Link),
+        Some(e) => e.slack_decision,
+        None => SlackDecision::Link,
+    });
     each.min().unwrap_or_default()
+}
+
+/// Within which time whoever approves must have shown who they are: the shortest of its entitlements.
+fn step_up_of(policy: &PolicySet, request: &Request) -> Option<Ttl> {
+    request.entitlements.iter().filter_map(|id| policy.catalog().get(id)?.step_up).min()
 }
 
 impl Broker {
@@ -64,6 +71,18 @@ impl Broker {
             return Err(BrokerError::Forbidden(
                 "this one is approved in the portal, where you sign in again; nothing was decided",
             ));
+        }
+        if approve && ctx.via == super::VIA && trust_of(policy, request) == SlackDecision::Confirm && !decide.confirmed
+        {
+            return Err(BrokerError::Forbidden(
+                "this one is approved in a form: use “Review and approve”; nothing was decided",
+            ));
+        }
+        if let Some(within) = step_up_of(policy, request).filter(|_| approve) {
+            let proved = ctx.session.map(|s| ctx.now.since(s.proved_at));
+            if proved.is_none_or(|ago| ago > within.as_std()) {
+                return Err(BrokerError::ProveAgain(within));
+            }
         }
         Ok(())
     }

@@ -40,9 +40,20 @@ impl Broker {
             .iter()
             .filter(|s| row.attempts > 0 || few || on_call(s))
             .filter(|s| !settings.quiet.contains(&s.identity.name))
-            .take(MOST)
             .collect();
-        for person in asked {
+        // Those who were asked least come first: the next tier goes on where the last one stopped.
+        let waiting = self.store.slack_asked_about(&row.request).await?;
+        let mut asked: Vec<(u32, &Subject)> = asked
+            .into_iter()
+            // One of whom a question still waits to go out is not asked another one.
+            .filter_map(|s| match waiting.get(&s.identity.id) {
+                Some((_, true)) => None,
+                Some((times, false)) => Some((*times, s)),
+                None => Some((0, s)),
+            })
+            .collect();
+        asked.sort_by_key(|(times, s)| (*times, s.identity.id));
+        for (_, person) in asked.into_iter().take(MOST) {
             let id = person.identity.id;
             let recently = self.store.slack_last_asked(id).await?.filter(|at| now.since(*at) < settings.remind_every);
             // Somebody who was asked about this one within the time is not asked again; a new one is news.
@@ -65,7 +76,7 @@ impl Broker {
         }
         let wait = if row.attempts == 0 { settings.escalate_after } else { settings.remind_every };
         let next = now.plus_std(wait);
-        in_background!(self, |tx| tx.postpone_slack_message(row, next, "", true).await)
+        in_background!(self, |tx| tx.postpone_slack_message(row, next, "", (true, true)).await)
     }
 
     /// Everybody who may decide on it now.

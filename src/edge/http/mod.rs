@@ -22,7 +22,8 @@ pub use document::{Changes, Public, Reads, ReadsOne};
 fn endpoints() -> OpenApiRouter<Edge> {
     OpenApiRouter::with_openapi(document::Document::openapi())
         .routes(routes!(v1::me::handler))
-        .routes(routes!(v1::slack_link::handler))
+        .routes(routes!(v1::slack_link::list))
+        .routes(routes!(v1::slack_link::unlink))
         .routes(routes!(v1::entitlements::handler))
         .routes(routes!(v1::requests::create::handler, v1::requests::list::handler))
         .routes(routes!(v1::requests::read::handler))

@@ -41,7 +41,7 @@ impl Caller {
     async fn context(&self, edge: &Edge) -> Result<Ctx, BrokerError> {
         match self {
             Self::Bearer(token) => edge.broker.authenticate(token.expose(), VIA).await,
-            Self::Session(secret) => Ok(edge.broker.authenticate_session(secret.expose()).await?.ctx),
+            Self::Session(secret) => Ok(edge.broker.watch_session(secret.expose()).await?.ctx),
         }
     }
 }

@@ -63,6 +63,8 @@ kinds! {
     PolicyDenied = FORBIDDEN "policy-denied" "Policy does not allow this";
     /// Not for this actor, whatever policy says.
     Forbidden = FORBIDDEN "forbidden" "This is not for you to do";
+    /// The last sign-in is too long ago.
+    ProveAgain = FORBIDDEN "prove-again" "Sign in again first";
     /// Not there, or not for you to see.
     NotFound = NOT_FOUND "not-found" "There is no such thing";
     /// No such path.

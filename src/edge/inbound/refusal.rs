@@ -21,6 +21,7 @@ impl From<BrokerError> for Problem {
                 Self::new(Kind::PolicyDenied, text).explained(reasons, conditions)
             }
             BrokerError::Forbidden(_) => Self::new(Kind::Forbidden, text),
+            BrokerError::ProveAgain(_) => Self::new(Kind::ProveAgain, text),
             BrokerError::Locked { .. } => Self::new(Kind::Locked, text),
             BrokerError::NobodyCanApprove { .. } => Self::new(Kind::NobodyCanApprove, text),
             BrokerError::State(_) => Self::new(Kind::StateConflict, text),
@@ -82,6 +83,7 @@ mod tests {
             (BrokerError::NotFound("grant"), 404),
             (BrokerError::Denied { reasons: Vec::new(), conditions: Vec::new() }, 403),
             (BrokerError::Forbidden("admins only"), 403),
+            (BrokerError::ProveAgain(crate::domain::time::Ttl::seconds_or_one(60)), 403),
             (BrokerError::Locked { kind: "target", reason: text() }, 423),
             (BrokerError::NobodyCanApprove { needed: 1, groups: text(), available: 0 }, 422),
             (BrokerError::State(text()), 409),

@@ -150,6 +150,14 @@ pub(super) fn option(text: &str, value: &str) -> Value {
     json!({"text": plain(text, 75), "value": clip(value, 150)})
 }
 
+/// The same with a line below it.
+pub(super) fn described(mut option: Value, text: &str) -> Value {
+    if let Some(fields) = option.as_object_mut() {
+        fields.insert("description".to_owned(), plain(text, 75));
+    }
+    option
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

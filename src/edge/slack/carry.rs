@@ -26,7 +26,7 @@ use crate::{
         id::RequestId,
         request::RequestState,
         secret::Secret,
-        slack::{SlackCommand, SlackDecision, SlackDeed, SlackUser},
+        slack::{SlackCommand, SlackDeed, SlackUser},
     },
 };
 
@@ -154,9 +154,9 @@ impl Slack {
                     Err(error) => said(&error, None),
                 }
             }
-            SlackDeed::Extend { grant } => match self.broker.extension_of(&ctx, *grant).await {
+            SlackDeed::Extend { grant, from } => match self.broker.extension_of(&ctx, *grant).await {
                 Ok(Some(duration)) => {
-                    let extend = Extend { duration, reason: "extended in Slack".to_owned() };
+                    let extend = Extend { duration, reason: "extended in Slack".to_owned(), from: *from };
                     match self.broker.extend(&ctx, *grant, extend).await {
                         Ok(_) => Said::Line(format!("Extended by {}.", span(duration.seconds()))),
                         Err(error) => said(&error, None),
@@ -173,19 +173,11 @@ impl Slack {
     }
 
     async fn decide(&self, ctx: &Ctx, command: &SlackCommand) -> Said {
-        let SlackDeed::Decide { request, terms, approve, comment, duration } = &command.deed else { return Said::Done };
-        // A button of before this was to be confirmed: the message is repaired, and has the other one.
-        if *approve
-            && !command.message.is_empty()
-            && let Ok(page) = self.broker.slack_request(ctx, *request).await
-            && page.trust == SlackDecision::Confirm
-            && page.request.state == RequestState::Pending
-        {
-            return Said::Line(
-                "This one is approved in a form: use “Review and approve”. Nothing was decided.".to_owned(),
-            );
-        }
-        let decide = Decide { comment: comment.clone(), duration: *duration, terms: Some(terms.clone()) };
+        let SlackDeed::Decide { request, terms, approve, comment, duration, confirmed } = &command.deed else {
+            return Said::Done;
+        };
+        let (comment, terms) = (comment.clone(), Some(terms.clone()));
+        let decide = Decide { comment, duration: *duration, terms, confirmed: *confirmed };
         let done = if *approve {
             self.broker.approve(ctx, *request, decide).await
         } else {

@@ -16,7 +16,12 @@ use crate::{
     ports::chat::ChatError,
 };
 
-const BATCH: u32 = 32;
+/// So few that all of them are through well before the lease ends, however slow Slack is.
+const BATCH: u32 = 8;
+/// Pages of what hangs somewhere that are looked through for a message of ours, and how long each is.
+const PAGES: (usize, u32) = (5, 200);
+/// What our messages carry, to be found by.
+const EVENT: &str = "tidegate_message";
 /// Messages on their way at once.
 const WIDTH: usize = 4;
 /// Look for due rows this often, besides being woken by commits.
@@ -72,7 +77,7 @@ impl Slack {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(message = row.id, error = %error, "a message for Slack could not be rendered");
-                return self.broker.postpone_slack_message(&row, None, &error.to_string()).await;
+                return self.broker.postpone_slack_message(&row, None, &error.to_string(), true).await;
             }
         };
         let again = if let SlackPage::Nothing(again) = &page { *again } else { None };
@@ -83,7 +88,7 @@ impl Slack {
                 self.broker.settle_slack_message(&row, at, again).await
             }
             Err(ChatError::Later(wait)) => {
-                self.broker.postpone_slack_message(&row, Some(wait), "the rate is used up").await
+                self.broker.postpone_slack_message(&row, Some(wait), "the rate is used up", true).await
             }
             Err(ChatError::Refused(code)) if for_ever(&code) => {
                 tracing::warn!(message = row.id, code, "Slack does not take a message; it is left as it is");
@@ -92,7 +97,9 @@ impl Slack {
             }
             Err(error) => {
                 tracing::debug!(message = row.id, error = %error, "a message for Slack waits");
-                self.broker.postpone_slack_message(&row, None, &error.to_string()).await
+                // No answer is no "no": it may hang there.
+                let sure = !matches!(error, ChatError::Unreachable(_));
+                self.broker.postpone_slack_message(&row, None, &error.to_string(), sure).await
             }
         }
     }
@@ -113,8 +120,9 @@ impl Slack {
             SlackPage::Ending(grant, room) => sheets::ending(&grant, room),
             SlackPage::Ended(grant, by) => sheets::ended(&grant, by.as_deref()),
             SlackPage::Relinked => sheets::relinked(),
+            SlackPage::Linked(who) => sheets::linked(&who, portal),
         };
-        if let Some((channel, ts)) = row.channel.as_deref().zip(row.ts.as_deref()) {
+        if let Some((channel, ts)) = row.channel.as_deref().zip(row.ts.as_deref()).filter(|(_, ts)| !ts.is_empty()) {
             match self.update(channel, ts, &sheet).await {
                 Ok(()) => return Ok(Sent::At(channel.to_owned(), ts.to_owned())),
                 // It is gone: it hangs once more, where it belongs. A copy that somebody made is not ours to hang again.
@@ -145,13 +153,26 @@ impl Slack {
                 set(&mut arguments, &[("thread_ts", &ts)]);
                 channel
             }
+            // To this account, whichever was linked last.
+            SlackSheet::Linked => row.channel.clone().unwrap_or_default(),
             _ => match self.broker.slack_account_of(row).await.map_err(unknown)? {
                 // A user's id opens the direct message; where it is, the answer says.
                 Some(account) => account.user,
                 None => return Ok(Sent::Nowhere),
             },
         };
+        if row.unsure && row.ts.as_deref().unwrap_or_default().is_empty() {
+            let thread = arguments.get("thread_ts").and_then(Value::as_str).map(str::to_owned);
+            if let Some((channel, ts)) = self.find(&row.id, &channel, thread.as_deref()).await? {
+                self.update(&channel, &ts, sheet).await?;
+                return Ok(Sent::At(channel, ts));
+            }
+        }
         set(&mut arguments, &[("channel", &channel)]);
+        if let Some(fields) = arguments.as_object_mut() {
+            let mark = json!({"event_type": EVENT, "event_payload": {"row": row.id}});
+            fields.insert("metadata".to_owned(), mark);
+        }
         let answer = self.chat.call("chat.postMessage", &arguments).await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
         match (text("channel"), text("ts")) {
@@ -161,9 +182,52 @@ impl Slack {
     }
 }
 
+impl Slack {
+    /// Where a message hangs that may have gone out before. Without the right to read what hangs there, it cannot be
+    /// known: rather twice than never.
+    async fn find(&self, row: &str, to: &str, thread: Option<&str>) -> Result<Option<(String, String)>, ChatError> {
+        let text = |v: &Value, path: &str| v.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let known = |error: ChatError| match error {
+            ChatError::Refused(code) => {
+                tracing::warn!(code, "Slack does not say whether a message hangs; it may hang twice");
+                Ok(None)
+            }
+            other => Err(other),
+        };
+        let mut channel = to.to_owned();
+        if to.starts_with(['U', 'W']) {
+            match self.chat.call("conversations.open", &json!({"users": to})).await {
+                Ok(answer) => channel = text(&answer, "/channel/id"),
+                Err(error) => return known(error),
+            }
+        }
+        let method = if thread.is_some() { "conversations.replies" } else { "conversations.history" };
+        let mut cursor = String::new();
+        for _ in 0..PAGES.0 {
+            let mut arguments = json!({"limit": PAGES.1, "include_all_metadata": true});
+            set(&mut arguments, &[("channel", &channel), ("cursor", &cursor), ("ts", thread.unwrap_or_default())]);
+            let answer = match self.chat.call(method, &arguments).await {
+                Ok(answer) => answer,
+                Err(error) => return known(error),
+            };
+            let ours =
+                |m: &&Value| text(m, "/metadata/event_type") == EVENT && text(m, "/metadata/event_payload/row") == row;
+            let found = answer.get("messages").and_then(Value::as_array).into_iter().flatten().find(ours);
+            if let Some(found) = found {
+                return Ok(Some((channel, text(found, "/ts"))));
+            }
+            cursor = text(&answer, "/response_metadata/next_cursor");
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
 fn set(arguments: &mut Value, pairs: &[(&str, &str)]) {
     if let Some(fields) = arguments.as_object_mut() {
-        for (name, value) in pairs {
+        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             fields.insert((*name).to_owned(), (*value).into());
         }
     }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    blocks::{clip, context, escape, fields, input, link, modal, option, said, section},
-    sheets::span,
+    blocks::{clip, context, described, escape, input, link, modal, option, section},
+    sheets::{span, taken_away, terms},
 };
 use crate::{
     broker::{
@@ -86,12 +86,7 @@ pub(super) fn ask(filled: &Filled) -> Value {
 /// The terms once more, and a comment.
 pub(super) fn approve(page: &RequestPage) -> Value {
     let r = &page.request;
-    let pairs = [
-        ("Requester", escape(&clip(&r.requester.name, 100))),
-        ("For", span(r.duration)),
-        ("What", escape(&clip(&r.entitlements.join(", "), 300))),
-        ("Approvals", format!("{} of {}", r.approvals.have, r.approvals.needed)),
-    ];
+    let who = if page.requester.is_empty() { &r.requester.name } else { &page.requester };
     let mut spans: Vec<u32> = MINUTES.iter().map(|m| m * 60).filter(|s| *s < r.duration).collect();
     spans.push(r.duration);
     let options: Vec<Value> = spans.iter().map(|s| option(&span(*s), &s.to_string())).collect();
@@ -100,21 +95,27 @@ pub(super) fn approve(page: &RequestPage) -> Value {
         "initial_option": option(&span(r.duration), &r.duration.to_string()),
     });
     let comment = json!({"type": "plain_text_input", "action_id": "comment", "multiline": true, "max_length": 1_000});
-    let blocks = vec![
-        fields(&pairs),
-        said(&format!("Why: {}", r.reason)),
+    let what = escape(&clip(&r.entitlements.join(", "), 300));
+    let mut blocks = vec![section(&format!("*{what}*"))];
+    blocks.extend(terms(r, who));
+    blocks.extend([
         input("duration", "Approve for", false, &how_long),
         input("comment", "Comment", true, &comment),
         context(
             &page.marks.iter().map(|m| format!("⚠️ {}", escape(m))).chain([format!("`{}`", r.id)]).collect::<Vec<_>>(),
         ),
-    ];
+    ]);
     modal("approve", "Approve request", Some("Approve"), &format!("{}.{}", r.id, page.terms), blocks)
 }
 
 /// What became of it, in a form that has no question left.
 pub(super) fn said_so(text: &str, link_to: Option<(&str, &str)>) -> Value {
+    said_with(text, Vec::new(), link_to)
+}
+
+fn said_with(text: &str, more: Vec<Value>, link_to: Option<(&str, &str)>) -> Value {
     let mut blocks = vec![section(text)];
+    blocks.extend(more);
     if let Some((label, url)) = link_to {
         blocks.push(json!({"type": "actions", "elements": [link(label, url, label)]}));
     }
@@ -129,7 +130,8 @@ pub(super) fn sent(r: &RequestView, portal: &str) -> Value {
     } else {
         format!("✅ Request `{}`: granted. How to use it is in your messages.", r.id)
     };
-    said_so(&line, Some(("Open in portal", &format!("{portal}/requests/{}", r.id))))
+    let to = format!("{portal}/requests/{}", r.id);
+    said_with(&line, terms(r, &r.requester.name), Some(("Open in portal", &to)))
 }
 
 /// Choices for a search, those that can be had first.
@@ -145,7 +147,10 @@ pub(super) fn choices(found: &[EntitlementView], typed: &str) -> Value {
         .into_iter()
         .filter(|e| e.id.len() <= 150)
         .take(100)
-        .map(|e| option(&format!("{} ({})", clip(&e.title, 45), clip(&e.id, 26)), &e.id))
+        .map(|e| {
+            let ends = taken_away(e.revocation_class, &e.residual_window_text);
+            described(option(&format!("{} ({})", clip(&e.title, 45), clip(&e.id, 26)), &e.id), &ends)
+        })
         .collect();
     json!({"options": options})
 }

@@ -7,7 +7,7 @@ use crate::domain::{
     id::{GrantId, RequestId},
     secret::Secret,
     slack::SlackUser,
-    time::Ttl,
+    time::{Timestamp, Ttl},
 };
 
 /// What came in, and from whom.
@@ -134,6 +134,12 @@ pub(super) fn decided(value: &str) -> Option<(RequestId, String)> {
 /// What a button about a grant carries.
 pub(super) fn grant(value: &str) -> Option<GrantId> {
     value.parse().ok()
+}
+
+/// What a button that moves an end carries: the grant, and the end that was shown with it.
+pub(super) fn grant_until(value: &str) -> Option<(GrantId, Option<Timestamp>)> {
+    let (id, end) = value.split_once('.').unwrap_or((value, ""));
+    Some((id.parse().ok()?, end.parse::<i64>().ok().map(|s| Timestamp::from_micros(s.saturating_mul(1_000_000)))))
 }
 
 /// What a form was filled with.

@@ -131,8 +131,9 @@ impl Slack {
                 approve: action == "approve",
                 comment: String::new(),
                 duration: None,
+                confirmed: false,
             }),
-            "extend" => payload::grant(&value).map(|grant| SlackDeed::Extend { grant }),
+            "extend" => payload::grant_until(&value).map(|(grant, from)| SlackDeed::Extend { grant, from }),
             "release" => payload::grant(&value).map(|grant| SlackDeed::Release { grant }),
             _ => None,
         };
@@ -234,7 +235,7 @@ impl Slack {
             "approve" => {
                 let Some((request, terms)) = payload::decided(&metadata) else { return closed };
                 let Answers { comment, duration, .. } = answers;
-                SlackDeed::Decide { request, terms, approve: true, comment, duration }
+                SlackDeed::Decide { request, terms, approve: true, comment, duration, confirmed: true }
             }
             _ => return closed,
         };

@@ -11,10 +11,11 @@ use crate::{
         view::{ApprovalView, GrantView, RequestView},
     },
     domain::{
+        capability::RevocationClass,
         grant::{EndReason, GrantState},
         request::RequestState,
         slack::SlackDecision,
-        time::Ttl,
+        time::{Timestamp, Ttl},
     },
 };
 
@@ -95,33 +96,8 @@ pub(super) fn request(page: &RequestPage, portal: &str) -> Sheet {
     let r = &page.request;
     let title = format!("Access request: {}", what(page));
     let who = if page.requester.is_empty() { r.requester.name.clone() } else { page.requester.clone() };
-    let mut pairs = vec![
-        ("Requester", format!("{} ({})", name(&who), name(&r.requester.name))),
-        ("For", span(r.duration)),
-        ("Approvals", format!("{} of {}", r.approvals.have, r.approvals.needed)),
-        ("From", name(&r.approvals.from.join(", "))),
-    ];
-    if r.subject.id != r.requester.id {
-        pairs.push(("On behalf of", name(&r.subject.name)));
-    }
-    if let Some(start) = &r.start_at {
-        pairs.push(("Starts", date(start)));
-    }
-    if let Some(ticket) = &r.ticket {
-        pairs.push(("Ticket", name(ticket)));
-    }
-    if let Some(lapses) = &r.lapses_at {
-        pairs.push(("Request lapses", date(lapses)));
-    }
-    let mut blocks = vec![header(&title), fields(&pairs), said(&format!("Why: {}", r.reason))];
-    let ends = r.revocation.iter().take(5).map(|v| {
-        let class = serde_json::to_value(v.revocation_class).ok();
-        let class = class.as_ref().and_then(Value::as_str).unwrap_or_default().replace('_', " ");
-        let window =
-            if v.residual_window_text.is_empty() { String::new() } else { format!(": {}", v.residual_window_text) };
-        escape(&clip(&format!("{}: taking it away is {class}{window}", v.entitlement), 300))
-    });
-    blocks.push(context(&ends.collect::<Vec<_>>()));
+    let mut blocks = vec![header(&title)];
+    blocks.extend(terms(r, &who));
     blocks.push(section(&status(page)));
     if r.state == RequestState::Pending {
         blocks.push(actions(&r.id, decide_buttons(page, portal)));
@@ -141,6 +117,51 @@ pub(super) fn request(page: &RequestPage, portal: &str) -> Sheet {
         }
     );
     Sheet { text: fallback(&text), blocks }
+}
+
+/// What is asked for, exactly: the same wherever somebody asks, is asked, or confirms.
+pub(super) fn terms(r: &RequestView, who: &str) -> Vec<Value> {
+    let mut pairs = vec![
+        ("Requester", format!("{} ({})", name(who), name(&r.requester.name))),
+        ("For", span(r.duration)),
+        ("Approvals", format!("{} of {}", r.approvals.have, r.approvals.needed)),
+        ("From", name(&r.approvals.from.join(", "))),
+    ];
+    if r.subject.id != r.requester.id {
+        pairs.push(("On behalf of", name(&r.subject.name)));
+    }
+    if let Some(start) = &r.start_at {
+        pairs.push(("Starts", date(start)));
+    }
+    if let Some(ticket) = &r.ticket {
+        pairs.push(("Ticket", name(ticket)));
+    }
+    if let Some(lapses) = &r.lapses_at {
+        pairs.push(("Request lapses", date(lapses)));
+    }
+    let mut blocks = vec![fields(&pairs), said(&format!("Why: {}", r.reason))];
+    let ends = r.revocation.iter().take(5);
+    let ends: Vec<String> = ends
+        .map(|v| {
+            let ends = taken_away(v.revocation_class, &v.residual_window_text);
+            escape(&clip(&format!("{}: {ends}", v.entitlement), 300))
+        })
+        .collect();
+    if !ends.is_empty() {
+        blocks.push(context(&ends));
+    }
+    blocks
+}
+
+/// How it is taken away, and what may still work for how long after that.
+pub(super) fn taken_away(class: RevocationClass, window: &str) -> String {
+    let class = serde_json::to_value(class).ok();
+    let class = class.as_ref().and_then(Value::as_str).unwrap_or_default().replace('_', " ");
+    if window.is_empty() {
+        format!("taking it away is {class}")
+    } else {
+        format!("taking it away is {class}: {window}")
+    }
 }
 
 fn details(portal: &str, r: &RequestView) -> String {
@@ -206,7 +227,8 @@ pub(super) fn outcome(page: &RequestPage, portal: &str) -> Sheet {
         RequestState::Approved => {
             for grant in r.grants.iter().filter(|g| g.state == GrantState::Active).take(5) {
                 blocks.push(section(&how_to_use(grant)));
-                buttons.push(end_button(grant));
+                // A row of its own: an action has one place in a row, and Slack refuses a message with two.
+                blocks.push(actions(&grant.id, vec![end_button(grant)]));
             }
         }
         RequestState::Denied | RequestState::Lapsed | RequestState::Cancelled => {
@@ -249,7 +271,10 @@ pub(super) fn ending(grant: &GrantView, room: Option<Ttl>) -> Sheet {
         let mut buttons = Vec::new();
         if let Some(by) = room {
             let text = format!("Extend by {by}");
-            buttons.push(button("extend", &text, &grant.id, &format!("Extend {}", clip(&grant.entitlement, 50))));
+            let end =
+                grant.not_after.as_deref().and_then(|t| t.parse::<Timestamp>().ok()).map_or(0, Timestamp::seconds);
+            let shown = format!("{}.{end}", grant.id);
+            buttons.push(button("extend", &text, &shown, &format!("Extend {}", clip(&grant.entitlement, 50))));
         }
         buttons.push(button("let_end", "Let it end", &grant.id, "Do nothing; it ends by itself"));
         blocks.push(actions(&grant.id, buttons));
@@ -284,6 +309,19 @@ pub(super) fn relinked() -> Sheet {
     let text = "A Slack account that acted for you in Tidegate, or acts for you now, was linked to another person. If that \
                 was not you, tell your administrator.";
     Sheet { text: text.to_owned(), blocks: vec![section(text)] }
+}
+
+/// An account acts for somebody now: told at each of their accounts.
+pub(super) fn linked(who: &str, portal: &str) -> Sheet {
+    let text = format!(
+        "A Slack account was linked: it acts for {} in Tidegate from now on. If that was not you, take the link back at \
+         once and tell your administrator.",
+        name(who)
+    );
+    let yours = format!("{portal}/people/me");
+    let blocks =
+        vec![section(&text), actions("linked", vec![link("Your links", &yours, "Open your links in the portal")])];
+    Sheet { text: fallback(&format!("A Slack account was linked: it acts for {who} now.")), blocks }
 }
 
 /// Somebody's own page.

@@ -74,7 +74,7 @@ const PLACES: [(&str, &str, &str, bool, bool); 8] = [
 ];
 
 /// What a form did, said on the page that follows it. The address carries the key, never the words.
-const SAYINGS: [(&str, &str); 12] = [
+const SAYINGS: [(&str, &str); 16] = [
     ("asked", "Your request is on its way."),
     ("approved", "Your approval is recorded."),
     ("denied", "The request is denied. The requester can ask again."),
@@ -86,6 +86,10 @@ const SAYINGS: [(&str, &str); 12] = [
     ("session-ended", "The session is ended."),
     ("locked", "The lock is in force: nothing new is granted, and what was open is being taken away."),
     ("lifted", "The lock is lifted."),
+    ("proved", "You have signed in again. Nothing is decided yet: look at the terms, and decide now."),
+    ("slack-linked", "The Slack account acts as you from now on."),
+    ("slack-unlinked", "The Slack account acts for nobody any more."),
+    ("sign-in-reset", "The next account at the identity provider that comes with this name is theirs."),
     ("token-ended", "The token no longer works."),
 ];
 

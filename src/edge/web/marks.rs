@@ -257,6 +257,8 @@ pub struct RequestCard {
     pub id: String,
     /// The short form.
     pub short: String,
+    /// Hash of what is decided on.
+    pub terms: String,
     /// Who asks.
     pub requester: String,
     /// Who will hold it, if it is somebody else.
@@ -298,6 +300,7 @@ impl RequestCard {
         let lapses = view.lapses_at.as_deref().and_then(words::instant);
         Self {
             short: words::short(&view.id),
+            terms: view.terms.clone(),
             requester: view.requester.name.clone(),
             subject: (view.subject.id != view.requester.id).then(|| view.subject.name.clone()),
             items: view.entitlements.iter().map(|id| (id.clone(), title_of(policy, id))).collect(),

@@ -22,7 +22,7 @@ use axum::{
 
 use self::pages::{
     agents, approvals, audit, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
-    request, request_form, sign_in,
+    request, request_form, sign_in, slack_link,
 };
 pub use dress::unknown;
 
@@ -50,6 +50,9 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
         ("/people", get(people::list)),
         ("/people/{id}", get(people::one)),
         ("/people/{id}/sign-out", post(people::sign_out)),
+        ("/people/{id}/sign-in/reset", post(people::reset_sign_in)),
+        ("/people/{id}/slack/{account}/unlink", post(slack_link::unlink)),
+        ("/slack/link", get(slack_link::ask).post(slack_link::answer)),
         ("/sessions/{id}/end", post(people::end_session)),
         ("/tokens/{id}/end", post(people::end_token)),
         ("/agents", get(agents::handler)),

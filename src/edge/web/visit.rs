@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// Header of calls that a page makes by itself, without its reader doing anything.
+const BY_ITSELF: &str = "tidegate-by-itself";
+
 /// A person who has signed in. Put it first among a handler's arguments.
 pub struct Visitor {
     /// Who acts.
@@ -48,6 +51,10 @@ impl Visitor {
         let call = call(parts)?;
         let given = cookie::read(&parts.headers, &edge.portal, cookie::SESSION);
         let known = match given {
+            // What a page does by itself keeps nobody signed in.
+            Some(secret) if parts.headers.contains_key(BY_ITSELF) || parts.uri.path() == "/live" => {
+                edge.broker.watch_session(secret).await
+            }
             Some(secret) => edge.broker.authenticate_session(secret).await,
             None => Err(BrokerError::Unauthenticated),
         };

@@ -1,46 +1,52 @@
-//! `POST /v1/me/slack-link`.
+//! `/v1/identities/{id}/slack-links`. A link is made in the portal, by somebody who has signed in there; here it is seen
+//! and taken back.
 
-use axum::{Json, extract::State};
-use serde::Deserialize;
-use utoipa::ToSchema;
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use http::StatusCode;
 
 use crate::{
-    broker::slack::SlackLinkView,
-    edge::http::{Changes, Edge, auth::Authenticated, body::JsonBody, call::carry_through, problem::Problem},
+    broker::{slack::SlackAccountView, view::List},
+    edge::http::{
+        Changes, Edge, ReadsOne, auth::Authenticated, call::carry_through, input::PathName, problem::Problem,
+    },
 };
 
-/// A code that a Slack account was shown.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"code": "QX7TM-4KZPA-9H2WC-R6EJN", "dry_run": true}))]
-pub struct SlackLinkInput {
-    /// The code.
-    code: String,
-    /// Only say which account it is for.
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// Link a Slack account
+/// List the Slack accounts that act as an identity
 ///
-/// From now on the account acts as the caller. Ask with `dry_run` first, and compare the name with the one in Slack:
-/// somebody may have sent you the code of their own account.
+/// The caller's own; for administrators and auditors anybody's.
 #[utoipa::path(
-    post, path = "/v1/me/slack-link", tag = "me", operation_id = "linkSlack", request_body = SlackLinkInput,
-    responses((status = 200, description = "The account", body = SlackLinkView), Changes)
+    get, path = "/v1/identities/{id}/slack-links", tag = "directory", operation_id = "listSlackLinks",
+    params(("id" = String, Path, description = "Id (`idn_…`) or unique name; `me` for the caller")),
+    responses((status = 200, description = "The accounts", body = List<SlackAccountView>), ReadsOne)
 )]
-pub async fn handler(
+pub async fn list(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
-    JsonBody(body): JsonBody<SlackLinkInput>,
-) -> Result<Json<SlackLinkView>, Problem> {
-    let view = carry_through(async move {
-        if body.dry_run {
-            edge.broker.slack_link_offer(&ctx, &body.code).await
-        } else {
-            edge.broker.link_slack(&ctx, &body.code).await
-        }
-    })
-    .await?;
-    Ok(Json(view))
+    PathName(key): PathName,
+) -> Result<Json<List<SlackAccountView>>, Problem> {
+    Ok(Json(List { items: edge.broker.slack_links(&ctx, &key).await?, next: None }))
+}
+
+/// Take a Slack link back
+///
+/// From now on the account acts for nobody. One's own; for administrators anybody's.
+#[utoipa::path(
+    delete, path = "/v1/identities/{id}/slack-links/{account}", tag = "directory", operation_id = "unlinkSlack",
+    params(
+        ("id" = String, Path, description = "Id (`idn_…`) or unique name; `me` for the caller"),
+        ("account" = String, Path, description = "Workspace and account, `T….U…`")
+    ),
+    responses((status = 204, description = "It is taken back"), Changes)
+)]
+pub async fn unlink(
+    State(edge): State<Edge>,
+    Authenticated(ctx): Authenticated,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let Path((key, account)) = path.map_err(|_| Problem::not_found("Slack account"))?;
+    carry_through(async move { edge.broker.unlink_slack(&ctx, &key, &account).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -37,6 +37,7 @@ fn page(trust: SlackDecision) -> RequestPage {
                 residual_window: 300,
                 residual_window_text: "up to five minutes".to_owned(),
             }],
+            terms: "0123456789abcdef0123456789abcdef".to_owned(),
             correlation_id: "cor_1".to_owned(),
             decisions: None,
             timeline: None,
@@ -91,6 +92,35 @@ fn a_request_that_was_decided() {
     insta::assert_json_snapshot!("request_denied", shown(&request(&page, "https://t.example")));
     insta::assert_json_snapshot!("outcome_denied", shown(&outcome(&page, "https://t.example")));
     insta::assert_json_snapshot!("decision", shown(&decision(&page, &page.decisions[0])));
+}
+
+/// Block and action ids are unique where Slack wants them to be.
+fn distinct(blocks: &[Value]) {
+    let ids = |all: &[Value], name: &str| {
+        let ids: Vec<String> = all.iter().filter_map(|e| e[name].as_str().map(str::to_owned)).collect();
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len(), "{name}: {ids:?}");
+    };
+    ids(blocks, "block_id");
+    blocks.iter().filter_map(|b| b["elements"].as_array()).for_each(|row| ids(row, "action_id"));
+}
+
+#[test]
+fn every_grant_of_a_bundle_has_its_own_button() {
+    let mut page = page(SlackDecision::Click);
+    page.request.state = RequestState::Approved;
+    let grant = |n: u8| {
+        serde_json::from_value::<GrantView>(json!({
+            "id": format!("grt_{n}"), "request": "req_1", "entitlement": format!("tokens:orders-{n}"),
+            "target": "tokens", "holder": of("ana"), "state": "active", "not_after": "2026-11-23T13:00:00Z",
+            "claimable": true, "requested": {"at": "2026-11-23T12:00:00Z", "duration": 3600}, "attempts": 0, "claims": 0, "revocation_class": "expiry_only",
+            "residual_window": 0, "correlation_id": "cor_1",
+        }))
+    };
+    page.request.grants = (1..=3).map(|n| grant(n).expect("a grant")).collect();
+    let sheet = outcome(&page, "https://t.example");
+    distinct(&sheet.blocks);
+    let text = Value::from(sheet.blocks.clone()).to_string();
+    assert_eq!((text.matches("tidegate creds").count(), text.matches("\"release\"").count()), (3, 3), "{text}");
 }
 
 #[test]

@@ -62,7 +62,8 @@ pub async fn handler(
     for who in found.items {
         let tokens = broker.tokens(ctx, &who.id).await?;
         let holder = who.id.parse().ok();
-        let query = GrantQuery { holder, live: true, page: Paging { after: None, limit: Some(100) }, state: None };
+        let query =
+            GrantQuery { holder, live: true, page: Paging { after: None, limit: Some(100) }, ..GrantQuery::default() };
         let grants = broker.grants(ctx, query).await?.items.len();
         let orphaned = match &who.owner {
             None => true,

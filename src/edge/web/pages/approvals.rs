@@ -8,8 +8,7 @@ use axum::{
 
 use super::request::shorter_than;
 use crate::{
-    broker::input::{Paging, RequestQuery, Role},
-    domain::request::RequestState,
+    broker::{input::Paging, view::RequestView},
     edge::{
         inbound::{problem::Problem, state::Edge},
         web::{
@@ -26,7 +25,7 @@ const ROWS: u32 = 25;
 
 struct Row {
     card: RequestCard,
-    /// It is mine, or I have decided already: somebody else must.
+    /// It is mine, or I have decided already, or policy wants somebody else.
     mine: bool,
     shorter: Vec<(u32, String)>,
 }
@@ -48,18 +47,11 @@ pub async fn handler(
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let (ctx, broker) = (&visitor.ctx, &edge.broker);
     let (now, policy) = (broker.now(), broker.policy());
-    let query = RequestQuery {
-        state: Some(RequestState::Pending),
-        role: Some(Role::Approver),
-        page: Paging { after: given.get("after").map(str::to_owned), limit: Some(ROWS) },
-    };
-    let mut found = broker.requests(ctx, query).await?;
-    // Emergencies first, then what lapses first.
-    found.items.sort_by(|a, b| b.emergency.cmp(&a.emergency).then_with(|| a.lapses_at.cmp(&b.lapses_at)));
-    let me = ctx.actor_id().to_string();
-    let row = |view| {
+    let paging = Paging { after: given.get("after").map(str::to_owned), limit: Some(ROWS) };
+    let found = broker.urgent(ctx, paging).await?;
+    let row = |view: &RequestView| {
         let card = RequestCard::of(view, &policy, now);
-        Row { mine: view.requester.id == me || view.subject.id == me, shorter: shorter_than(card.seconds), card }
+        Row { mine: view.can_decide != Some(true), shorter: shorter_than(card.seconds), card }
     };
     let page_of = Page {
         rows: found.items.iter().map(row).collect(),

@@ -6,9 +6,15 @@ use crate::{
     broker::input::Decide,
     domain::{id::RequestId, time::Ttl},
     edge::{
-        inbound::{call::carry_through, path::PathId, problem::Problem, state::Edge},
+        inbound::{
+            call::carry_through,
+            path::PathId,
+            problem::{Kind, Problem},
+            state::Edge,
+        },
         web::{
             frame::see_other,
+            pages::sign_in,
             visit::{Fields, Posted},
         },
     },
@@ -17,8 +23,12 @@ use crate::{
 /// Most requests that are denied with one form.
 const AT_ONCE: usize = 100;
 
+/// What was decided on is what the form showed: it says so, or nothing is decided.
 fn decision(fields: &Fields) -> Result<Decide, Problem> {
-    Ok(Decide { comment: fields.text("comment"), duration: fields.parsed::<Ttl>("duration")?, terms: None })
+    let terms = fields.get("terms").map(str::to_owned);
+    let terms = terms.ok_or_else(|| Problem::input("terms", "is missing: open the request again and decide there"))?;
+    let (comment, duration) = (fields.text("comment"), fields.parsed::<Ttl>("duration")?);
+    Ok(Decide { comment, duration, terms: Some(terms), confirmed: true })
 }
 
 /// Back to where the form was, if that is the list; else to the request.
@@ -37,7 +47,15 @@ pub async fn approve(
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let decide = decision(&fields)?;
-    carry_through(async move { edge.broker.approve(&visitor.ctx, id, decide).await }).await?;
+    let broker = edge.broker.clone();
+    match carry_through(async move { broker.approve(&visitor.ctx, id, decide).await }).await {
+        Ok(_) => {}
+        // Off to the identity provider, and back to the terms: what was typed is not decided on from afar.
+        Err(problem) if problem.kind() == Kind::ProveAgain => {
+            return see_other(&sign_in::again_at(&edge, &format!("/requests/{id}?said=proved")));
+        }
+        Err(problem) => return Err(problem),
+    }
     back(&fields, id, "approved")
 }
 
@@ -68,7 +86,7 @@ pub async fn cancel(
 /// `POST /approvals/deny`: several at once, each on its own. One that somebody else decided meanwhile harms no other.
 pub async fn deny_many(State(edge): State<Edge>, posted: Posted) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
-    let decide = Decide { duration: None, ..decision(&fields)? };
+    let decide = Decide { comment: fields.text("comment"), ..Decide::default() };
     let mut late = None;
     for id in fields.all("id").into_iter().take(AT_ONCE) {
         let id: RequestId = id.parse().map_err(|_| Problem::not_found("request"))?;

@@ -27,6 +27,14 @@ use crate::{
 
 /// Rows of a page.
 const ROWS: u32 = 50;
+/// States to look for among what is live, in words.
+const STATES: [(&str, &str); 5] = [
+    ("scheduled", "scheduled"),
+    ("activating", "being opened"),
+    ("active", "open"),
+    ("revoking", "being taken away"),
+    ("quarantined", "could not be taken away"),
+];
 
 #[derive(Template)]
 #[template(path = "grants.html")]
@@ -38,6 +46,7 @@ struct Page {
     minute: u32,
     over: bool,
     state: String,
+    states: &'static [(&'static str, &'static str)],
     next: Option<String>,
     locks: Vec<LockView>,
     sees_all: bool,
@@ -53,22 +62,29 @@ pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): R
         state,
         holder: None,
         live: !over,
+        over,
         page: Paging { after: given.get("after").map(str::to_owned), limit: Some(ROWS) },
     };
+    let first = query.page.after.is_none();
     let found = broker.grants(ctx, query).await?;
+    // What could not be taken away stands above everything else, however old it is.
+    let pinned = if first && !over && state.is_none() {
+        let page = Paging { after: None, limit: Some(ROWS) };
+        let stuck = GrantQuery { state: Some(GrantState::Quarantined), live: true, page, ..GrantQuery::default() };
+        broker.grants(ctx, stuck).await?.items
+    } else {
+        Vec::new()
+    };
     let (now, policy) = (broker.now(), broker.policy());
-    let mut cards: Vec<(GrantCard, Option<Lane>)> = found
-        .items
+    let cards: Vec<(GrantCard, Option<Lane>)> = pinned
         .iter()
-        .filter(|g| !over || g.state.is_terminal())
+        .chain(found.items.iter().filter(|g| pinned.iter().all(|p| p.id != g.id)))
         .map(|g| {
             let card = GrantCard::of(g, &policy, ctx, now);
             let lane = if over { None } else { timeline::lane(now, card.bar.0, card.bar.1) };
             (card, lane)
         })
         .collect();
-    // What could not be taken away stands above everything else.
-    cards.sort_by_key(|(card, _)| card.status.tone != "coral");
     let page_of = Page {
         frame: visitor.frame("Grants", "/grants").await?,
         cards,
@@ -77,6 +93,7 @@ pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): R
         minute: timeline::minute(now),
         over,
         state: state.map_or("", GrantState::as_str).to_owned(),
+        states: &STATES,
         next: found.next,
         locks: if ctx.sees_everything() { broker.locks(ctx).await?.items } else { Vec::new() },
         sees_all: ctx.sees_everything(),
@@ -127,7 +144,7 @@ pub async fn extend(
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let duration = fields.parsed::<Ttl>("duration")?.ok_or_else(|| Problem::input("duration", "say by how long"))?;
-    let extend = Extend { duration, reason: fields.text("reason") };
+    let extend = Extend { duration, reason: fields.text("reason"), from: fields.parsed("from")? };
     carry_through(async move { edge.broker.extend(&visitor.ctx, id, extend).await }).await?;
     see_other(&format!("/grants/{id}?said=extended"))
 }

@@ -16,3 +16,4 @@ pub mod policies;
 pub mod request;
 pub mod request_form;
 pub mod sign_in;
+pub mod slack_link;

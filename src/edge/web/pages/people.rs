@@ -9,6 +9,7 @@ use axum::{
 use crate::{
     broker::{
         input::{GrantQuery, Paging},
+        slack::SlackAccountView,
         view::{IdentityView, LockView, SessionView, TokenView},
     },
     domain::{
@@ -136,6 +137,7 @@ struct One {
     tokens: Vec<(TokenView, When, When)>,
     lock: Option<LockView>,
     owned: Vec<IdentityView>,
+    slack: Option<Vec<(SlackAccountView, When)>>,
     contract_end: Option<When>,
 }
 
@@ -146,14 +148,29 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
     let me = who.id == ctx.actor_id().to_string();
     let (now, policy) = (broker.now(), broker.policy());
     let id = who.id.parse().ok();
-    let query =
-        |live, limit| GrantQuery { holder: id, live, page: Paging { after: None, limit: Some(limit) }, state: None };
+    let query = |live, limit| GrantQuery {
+        holder: id,
+        live,
+        over: !live,
+        page: Paging { after: None, limit: Some(limit) },
+        state: None,
+    };
     let live = broker.grants(ctx, query(true, 100)).await?.items;
     let recent = broker.grants(ctx, query(false, 30)).await?.items;
     let card = |g| GrantCard::of(g, &policy, ctx, now);
     let sessions = if who.kind == IdentityKind::Person && (me || ctx.sees_everything()) {
         let this = visitor.session.to_string();
         Some(broker.sessions(ctx, &who.id).await?.iter().map(|s| session_row(s, &this, now)).collect())
+    } else {
+        None
+    };
+    let slack = if sessions.is_some() {
+        let links = broker.slack_links(ctx, &who.id).await?;
+        let since = |l: SlackAccountView| {
+            let at = words::when_of(now, &l.linked_at);
+            (l, at)
+        };
+        Some(links.into_iter().map(since).collect())
     } else {
         None
     };
@@ -174,8 +191,9 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
         is_person: who.kind == IdentityKind::Person,
         me,
         live: live.iter().map(card).collect(),
-        over: recent.iter().filter(|g| g.state.is_terminal()).map(card).collect(),
+        over: recent.iter().map(card).collect(),
         sessions,
+        slack,
         tokens: tokens.collect(),
         lock,
         owned: owned.into_iter().filter(|w| w.owner.as_ref().is_some_and(|o| o.id == who.id)).collect(),
@@ -191,6 +209,18 @@ pub async fn sign_out(State(edge): State<Edge>, Path(key): Path<String>, posted:
     let who = edge.broker.identity(&ctx, &key).await?;
     carry_through(async move { edge.broker.end_sessions_of(&ctx, &key).await }).await?;
     see_other(&format!("/people/{}?said=session-ended", who.id))
+}
+
+/// `POST /people/{id}/sign-in/reset`: which account at the identity provider it is, is forgotten.
+pub async fn reset_sign_in(
+    State(edge): State<Edge>,
+    Path(key): Path<String>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let ctx = posted.visitor.ctx;
+    let who = edge.broker.identity(&ctx, &key).await?;
+    carry_through(async move { edge.broker.reset_sign_in(&ctx, &key).await }).await?;
+    see_other(&format!("/people/{}?said=sign-in-reset", who.id))
 }
 
 /// `POST /sessions/{id}/end`.

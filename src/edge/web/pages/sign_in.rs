@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     broker::{Arrival, BrokerError, NewSession},
-    domain::{identity::Subject, secret::Secret},
+    domain::{identity::Subject, secret::Secret, time::Timestamp},
     edge::{
         inbound::{
             auth::call,
@@ -76,9 +76,12 @@ pub async fn open(
     page(&sign_in_page(&edge, &headers, &given.text("next"), None))
 }
 
-fn arrival(headers: &HeaderMap, call: &Call, method: &'static str) -> Arrival {
+/// How somebody signed in, and when they showed who they are.
+type How = (&'static str, Option<Timestamp>);
+
+fn arrival(headers: &HeaderMap, call: &Call, (method, proved_at): How) -> Arrival {
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id }
+    Arrival { method, user_agent: agent.to_owned(), address: call.address.to_string(), correlation: call.id, proved_at }
 }
 
 /// Begin the session and hand over its cookie.
@@ -87,7 +90,7 @@ async fn begin(
     parts: &Parts,
     call: &Call,
     who: Subject,
-    how: &'static str,
+    how: How,
     next: &str,
 ) -> Result<Response, Problem> {
     let arrival = arrival(&parts.headers, call, how);
@@ -118,16 +121,25 @@ pub async fn choose(State(edge): State<Edge>, posted: PostedOutside) -> Result<R
         return Err(Problem::not_found("person to choose"));
     }
     let who = edge.broker.person_of_dev(&name).await?;
-    begin(&edge, &parts, &call, who, "dev", &fields.text("next")).await
+    let now = edge.broker.now();
+    begin(&edge, &parts, &call, who, ("dev", Some(now)), &fields.text("next")).await
 }
 
 /// `GET /login/oidc`: off to the provider, with what ties its answer to this browser in a cookie.
-pub async fn go(State(edge): State<Edge>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub async fn go(
+    State(edge): State<Edge>,
+    RawQuery(query): RawQuery,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    edge.gate.address(call(&parts)?.address)?;
+    let headers = &parts.headers;
     let provider = edge.portal.provider.clone().ok_or_else(|| Problem::not_found("identity provider"))?;
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let random = || edge.entropy.text(32).map_err(BrokerError::from);
     let (state, nonce, verifier) = (random()?, random()?, random()?);
-    let kept = Kept { state, nonce, verifier, next: safe_next(&given.text("next")).to_owned() };
+    let afresh = given.get("again").is_some();
+    let kept = Kept { state, nonce, verifier, afresh, next: safe_next(&given.text("next")).to_owned() };
     let redirect = format!("{}{CALLBACK}", edge.portal.origin());
     match provider.begin(&kept.attempt(), &redirect, edge.broker.now()).await {
         Ok(url) => {
@@ -135,7 +147,16 @@ pub async fn go(State(edge): State<Edge>, headers: HeaderMap, RawQuery(query): R
             give(&mut response, cookie::set(&edge.portal, cookie::SIGN_IN, &kept.text(), PATIENCE_SECONDS));
             Ok(response)
         }
-        Err(error) => refused(&edge, &headers, &kept.next, &error),
+        Err(error) => refused(&edge, headers, &kept.next, &error),
+    }
+}
+
+/// Where somebody shows once more who they are, and comes back.
+pub fn again_at(edge: &Edge, next: &str) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    match &edge.portal.provider {
+        Some(_) => format!("/login/oidc?again=1&next={next}"),
+        None => format!("/login?next={next}"),
     }
 }
 
@@ -144,6 +165,7 @@ struct Kept {
     state: Secret,
     nonce: Secret,
     verifier: Secret,
+    afresh: bool,
     next: String,
 }
 
@@ -153,23 +175,26 @@ impl Kept {
             state: self.state.expose().to_owned(),
             nonce: self.nonce.expose().to_owned(),
             verifier: Secret::new(self.verifier.expose().to_owned()),
+            afresh: self.afresh,
         }
     }
 
     fn text(&self) -> String {
         let next: String = url::form_urlencoded::byte_serialize(self.next.as_bytes()).collect();
-        format!("{}.{}.{}.{next}", self.state.expose(), self.nonce.expose(), self.verifier.expose())
+        let afresh = u8::from(self.afresh);
+        format!("{}.{}.{}.{afresh}.{next}", self.state.expose(), self.nonce.expose(), self.verifier.expose())
     }
 
     fn read(headers: &HeaderMap, portal: &Portal) -> Option<Self> {
         let text = cookie::read(headers, portal, cookie::SIGN_IN)?;
-        let mut parts = text.splitn(4, '.');
+        let mut parts = text.splitn(5, '.');
         let mut secret = || parts.next().filter(|p| p.len() == 43).map(|p| Secret::new(p.to_owned()));
         let (state, nonce, verifier) = (secret()?, secret()?, secret()?);
+        let afresh = parts.next()? == "1";
         let next = url::form_urlencoded::parse(format!("n={}", parts.next()?).as_bytes())
             .next()
             .map_or_else(String::new, |(_, v)| v.into_owned());
-        Some(Self { state, nonce, verifier, next })
+        Some(Self { state, nonce, verifier, afresh, next })
     }
 }
 
@@ -192,7 +217,8 @@ pub async fn come_back(
     };
     if !is_same(given.get("state").unwrap_or_default(), kept.state.expose()) {
         let other = ProviderError::Untrusted("it belongs to another sign-in".to_owned());
-        return refused(&edge, headers, &kept.next, &other);
+        // The sign-in that did begin here may go on: anybody can make a link with a wrong state.
+        return refusal(&edge, headers, &kept.next, &other);
     }
     if let Some(error) = given.get("error") {
         let words = given.get("error_description").unwrap_or(error).chars().take(200).collect();
@@ -213,7 +239,10 @@ pub async fn come_back(
         }
         Err(other) => return Err(other.into()),
     };
-    let mut response = match begin(&edge, &parts, &call, who, "oidc", &kept.next).await {
+    // A provider that does not say when may have asked long ago.
+    let proved_at = vouched.proved_at.unwrap_or(Timestamp::from_micros(0));
+    let how = ("oidc", Some(proved_at));
+    let mut response = match begin(&edge, &parts, &call, who, how, &kept.next).await {
         Ok(response) => response,
         Err(problem) if problem.kind() == Kind::Unauthenticated => {
             let why = "Your account here is deactivated. Ask whoever runs the directory.".to_owned();
@@ -226,6 +255,13 @@ pub async fn come_back(
 }
 
 fn refused(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) -> Result<Response, Problem> {
+    let mut response = refusal(edge, headers, next, error)?;
+    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    Ok(response)
+}
+
+/// The page that says why, and nothing else.
+fn refusal(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) -> Result<Response, Problem> {
     tracing::warn!(error = %error, "a sign-in was refused");
     let words = match error {
         ProviderError::Unavailable { name, .. } => format!(
@@ -235,14 +271,20 @@ fn refused(edge: &Edge, headers: &HeaderMap, next: &str, error: &ProviderError) 
         ProviderError::Untrusted(why) => format!("The sign-in does not hold: {why}. Begin again."),
         ProviderError::Refused(why) => format!("The identity provider said no: {why}."),
     };
-    again(edge, headers, next, words)
+    trouble(edge, headers, next, words)
 }
 
-/// The page for signing in, with what went wrong.
+/// The page for signing in, with what went wrong; the attempt is over.
 fn again(edge: &Edge, headers: &HeaderMap, next: &str, words: String) -> Result<Response, Problem> {
+    let mut response = trouble(edge, headers, next, words)?;
+    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    Ok(response)
+}
+
+fn trouble(edge: &Edge, headers: &HeaderMap, next: &str, words: String) -> Result<Response, Problem> {
     let mut response = page(&sign_in_page(edge, headers, next, Some(words)))?;
     *response.status_mut() = http::StatusCode::FORBIDDEN;
-    give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

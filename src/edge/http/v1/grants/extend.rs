@@ -44,6 +44,6 @@ pub async fn handler(
     PathId(id): PathId<GrantId>,
     JsonBody(body): JsonBody<Extension>,
 ) -> Result<Json<GrantView>, Problem> {
-    let extend = Extend { duration: body.duration.ttl("duration")?, reason: body.reason };
+    let extend = Extend { duration: body.duration.ttl("duration")?, reason: body.reason, from: None };
     Ok(Json(carry_through(async move { edge.broker.extend(&ctx, id, extend).await }).await?))
 }

@@ -64,6 +64,7 @@ pub async fn handler(
         state: which.state,
         holder: which.holder.map(|given| holder(&given, &ctx)).transpose()?,
         live: which.live,
+        over: false,
         page: paging(which.limit, which.after)?,
     };
     Ok(Json(edge.broker.grants(&ctx, query).await?))

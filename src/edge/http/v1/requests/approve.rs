@@ -24,6 +24,9 @@ use crate::{
 pub struct Approval {
     /// In the approver's words.
     comment: String,
+    /// The `terms` of the request that were looked at: if they changed since, nothing is decided.
+    #[serde(default)]
+    terms: Option<String>,
     /// Shorter than asked for.
     duration: Option<DurationInput>,
 }
@@ -44,7 +47,11 @@ pub async fn handler(
     PathId(id): PathId<RequestId>,
     OptionalBody(body): OptionalBody<Approval>,
 ) -> Result<Json<RequestView>, Problem> {
-    let decide =
-        Decide { comment: body.comment, duration: optional_ttl(body.duration, "duration")?, ..Decide::default() };
+    let decide = Decide {
+        comment: body.comment,
+        terms: body.terms,
+        duration: optional_ttl(body.duration, "duration")?,
+        ..Decide::default()
+    };
     Ok(Json(carry_through(async move { edge.broker.approve(&ctx, id, decide).await }).await?))
 }

@@ -19,6 +19,9 @@ use crate::{
 pub struct Denial {
     /// Why not: the requester reads it.
     comment: String,
+    /// The `terms` of the request that were looked at: if they changed since, nothing is decided.
+    #[serde(default)]
+    terms: Option<String>,
 }
 
 /// Deny a request
@@ -36,6 +39,6 @@ pub async fn handler(
     PathId(id): PathId<RequestId>,
     JsonBody(body): JsonBody<Denial>,
 ) -> Result<Json<RequestView>, Problem> {
-    let decide = Decide { comment: body.comment, ..Decide::default() };
+    let decide = Decide { comment: body.comment, terms: body.terms, ..Decide::default() };
     Ok(Json(carry_through(async move { edge.broker.deny(&ctx, id, decide).await }).await?))
 }
