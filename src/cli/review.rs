@@ -125,7 +125,7 @@ pub async fn run(args: ReviewArgs, cx: &Cx) -> Done {
         Some(Step::Adopt { source, identity }) => {
             let id = id_of(&identity, cx).await?;
             let body = json!({"source": source, "identity": id});
-            cx.client()?.post(&["v1", "reviews", "collisions"], &body).await?;
+            cx.client()?.post(&["v1", "reviews", "collisions", "resolve"], &body).await?;
             done(&format!("{} is {}'s from now on", clean(&identity), clean(&source)), &body, cx)
         }
     }

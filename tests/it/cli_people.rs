@@ -29,8 +29,13 @@ async fn a_source_gets_a_token_that_is_rotated_and_revoked() {
         client().request(method, url).bearer_auth(token.trim()).json(&body).send().await.unwrap().status().as_u16()
     };
     let (first, second) = (dev.file("first"), dev.file("second"));
-    let made = dev.json("eve", &["scim", "token", "create", "okta", "--out", first.to_str().unwrap()]);
-    let id = made["id"].as_str().unwrap().to_owned();
+    dev.expect(0, "eve", &["scim", "token", "create", "okta", "--out", first.to_str().unwrap()]);
+    let tokens = || {
+        let sources = dev.json("eve", &["scim", "status", "--json"]);
+        let okta = sources.as_array().unwrap().iter().find(|s| s["name"] == "okta").expect("okta").clone();
+        okta["tokens"].as_array().unwrap_or_else(|| panic!("{okta}")).clone()
+    };
+    let id = tokens()[0]["id"].clone();
     let token = fs::read_to_string(&first).unwrap();
     assert_eq!(call(&token, reqwest::Method::POST, "/Users", json!({"userName": "kim"})).await, 201);
     let status = dev.expect(0, "eve", &["scim", "status"]);
@@ -39,10 +44,8 @@ async fn a_source_gets_a_token_that_is_rotated_and_revoked() {
     dev.expect(0, "eve", &["scim", "token", "rotate", "okta", "--at-once", "--out", second.to_str().unwrap()]);
     assert_eq!(call(&token, reqwest::Method::GET, "/Users", json!({})).await, 401, "{id}: at once");
     let token = fs::read_to_string(&second).unwrap();
-    let sources = dev.json("eve", &["scim", "status"]);
-    let okta = sources["items"].as_array().unwrap_or_else(|| panic!("{sources}")).iter().find(|s| s["name"] == "okta");
-    let tokens = okta.expect("okta")["tokens"].as_array().unwrap().clone();
-    let works = tokens.iter().find(|t| t["id"] != json!(id)).unwrap_or_else(|| panic!("{tokens:?}"));
+    let now = tokens();
+    let works = now.iter().find(|t| t["id"] != id).unwrap_or_else(|| panic!("{now:?}"));
     dev.expect(0, "eve", &["scim", "token", "revoke", "okta", works["id"].as_str().unwrap()]);
     let patch = json!({"schemas": [PATCH_OP], "Operations": [{"op": "add", "path": "title", "value": "x"}]});
     assert_eq!(call(&token, reqwest::Method::PATCH, "/Users/x", patch).await, 401);
@@ -59,8 +62,8 @@ fn a_feed_is_planned_and_applied_and_what_people_do_is_said() {
     // Whoever is somebody else's is left alone, and people decide.
     let found = dev.expect(0, "eve", &["review", "collisions"]);
     assert!(found.contains("ana"), "{found}");
-    let tasks = dev.json("ben", &["sync", "tasks"]);
-    let task = &tasks["items"][0];
+    let tasks = dev.json("ben", &["sync", "tasks", "--json"]);
+    let task = &tasks[0];
     assert_eq!((&task["what"], &task["name"]), (&json!("create"), &json!("zoe")), "{tasks}");
     dev.expect(0, "ben", &["sync", "done", task["id"].as_str().unwrap(), "--evidence", "enrolled, IT-7"]);
     for verb in ["verify", "drift", "plan"] {
@@ -73,6 +76,8 @@ fn a_feed_is_planned_and_applied_and_what_people_do_is_said() {
     for which in ["dormant", "orphans", "standing", "advice", "held"] {
         dev.expect(0, "eve", &["review", which]);
     }
+    dev.expect(0, "eve", &["review", "adopt", "hr", "ana"]);
+    assert!(!dev.expect(0, "eve", &["review", "collisions"]).contains("ana"));
     // Nobody is held back, so there is nothing to accept.
     assert_ne!(dev.run("eve", &["review", "accept", "hr", "--yes"]).status.code(), Some(0));
     let reason = ["review", "deactivate", "ben", "--reason", "left", "--yes"];
@@ -83,7 +88,8 @@ fn a_feed_is_planned_and_applied_and_what_people_do_is_said() {
 #[test]
 fn the_log_of_one_call_is_one_question() {
     let dev = Dev::with("");
-    let asked = dev.json("ana", &["request", "tokens:orders-read", "--for", "10m", "--reason", "order 4411"]);
+    let asked =
+        dev.json("ana", &["request", "tokens:orders-read", "--for", "10m", "--reason", "order 4411", "-y", "--json"]);
     let id = asked["correlation_id"].as_str().unwrap_or_else(|| panic!("{asked}")).to_owned();
     let log = dev.expect(0, "eve", &["audit", "tail", "--correlation", &id]);
     assert!(log.contains("request.created") && log.lines().count() >= 2, "{log}");

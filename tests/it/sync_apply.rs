@@ -134,7 +134,7 @@ async fn what_is_there_already_is_adopted_and_what_is_others_is_not(db: Db) {
     server.plant(json!({"userName": "zoe", "active": true, "title": "kept"})).await;
     server.plant(json!({"userName": "yan", "externalId": "somebody-elses", "active": true})).await;
     // Made by the same source for the application, before us.
-    server.plant(json!({"userName": "Xia", "externalId": "3", "active": true})).await;
+    server.plant(json!({"userName": "xia", "externalId": "3", "active": true})).await;
     let fed = fed(db, scoped(&server, &json!({}))).await;
     let lines = [line(1, "zoe", "yes", "hr-all"), line(2, "yan", "yes", "hr-all"), line(3, "xia", "yes", "hr-all")];
     fed.feed(&lines).await;

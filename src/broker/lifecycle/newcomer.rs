@@ -132,6 +132,17 @@ impl Broker {
         now: Timestamp,
     ) -> Result<Adoptee, BrokerError> {
         let known = tx.namesakes(&new.name, new.email.as_deref(), new.external_id.as_deref(), now).await?;
+        self.adoptee_among(tx, source, new, known).await
+    }
+
+    /// The same among those who have its name, its e-mail or its id at an identity provider.
+    pub(crate) async fn adoptee_among(
+        &self,
+        tx: &mut Tx,
+        source: SourceId,
+        new: &Identity,
+        known: Vec<Subject>,
+    ) -> Result<Adoptee, BrokerError> {
         let mut collides = None;
         for Subject { identity: before, .. } in known {
             if before.source == Some(source) {

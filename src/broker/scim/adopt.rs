@@ -20,12 +20,19 @@ impl Broker {
         ctx: &SourceCtx,
         proposed: &Identity,
     ) -> Result<Option<ScimUser>, ScimFailure> {
-        if let Some(there) = tx.scim_user_named(&proposed.name).await?
+        let email = proposed.email.as_deref();
+        let known = tx.namesakes(&proposed.name, email, proposed.external_id.as_deref(), ctx.now).await?;
+        let name = proposed.name.to_lowercase();
+        if let Some(there) = known.iter().find(|k| k.identity.name.to_lowercase() == name)
             && self.may_take_over(tx, ctx, &there.identity).await?
         {
-            return Ok(Some(there));
+            return Ok(tx.scim_user(there.identity.id).await?);
         }
-        match self.adoptee(tx, ctx.source.id, proposed, ctx.now).await? {
+        let taken = known.iter().any(|k| k.identity.name.to_lowercase() == name);
+        match self.adoptee_among(tx, ctx.source.id, proposed, known).await? {
+            Adoptee::Nobody if taken => {
+                Err(ScimError::uniqueness("there is somebody of that `userName` already").into())
+            }
             Adoptee::Nobody => Ok(None),
             Adoptee::Known(identity, _) => Ok(tx.scim_user(identity.id).await?),
             Adoptee::Collides(collision) => Err(ScimFailure::Collides(Box::new(collision))),

@@ -234,7 +234,8 @@ impl Broker {
         before: Option<&ScimUser>,
         after: &Identity,
     ) -> Result<(), ScimFailure> {
-        let renamed = before.is_none_or(|b| b.identity.name.to_lowercase() != after.name.to_lowercase());
+        // Of somebody new it was asked before.
+        let renamed = before.is_some_and(|b| b.identity.name.to_lowercase() != after.name.to_lowercase());
         if renamed && tx.identity_name_taken(&after.name).await? {
             return Err(ScimError::uniqueness("there is somebody of that `userName` already").into());
         }

@@ -1,4 +1,4 @@
-//! `POST /v1/reviews/collisions`.
+//! `POST /v1/reviews/collisions/resolve`.
 
 use axum::extract::State;
 use http::StatusCode;
@@ -25,7 +25,7 @@ pub struct Resolution {
 ///
 /// For administrators. The identity is the source's from now on, which takes it over when it speaks of it again.
 #[utoipa::path(
-    post, path = "/v1/reviews/collisions", tag = "reviews", operation_id = "resolveCollision",
+    post, path = "/v1/reviews/collisions/resolve", tag = "reviews", operation_id = "resolveCollision",
     request_body = Resolution,
     responses((status = 204, description = "It is the source's now"), Changes)
 )]
