@@ -101,6 +101,8 @@ pub struct Extend {
     pub duration: Ttl,
     /// Why.
     pub reason: String,
+    /// Key and hash of the body: the same pair again answers the grant as it is.
+    pub idempotency: Option<(String, Vec<u8>)>,
 }
 
 /// Let a kill switch fall.

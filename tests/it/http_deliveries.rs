@@ -8,11 +8,10 @@ use tidegate::{
 
 use tidegate::store::Change;
 
-use crate::http_app::App;
+use crate::{http_app::App, on_both, world::Db};
 
-#[tokio::test]
-async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
-    let app = App::start().await;
+async fn a_delivery_is_listed_and_told_again_under_the_same_id(db: Db) {
+    let app = App::on(db).await;
     let (store, now) = (app.world.store(), app.world.now());
     let id = MessageId::new(app.world.broker.entropy().ulid(now).unwrap());
     let message = Message { id, kind: "access.grant.ended".to_owned(), at: now, data: json!({}) };
@@ -36,9 +35,8 @@ async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
     assert!(app.world.actions().await.contains(&"delivery.replayed".to_owned()));
 }
 
-#[tokio::test]
-async fn a_slack_account_is_shown_before_it_is_linked() {
-    let app = App::start().await;
+async fn a_slack_account_is_shown_before_it_is_linked(db: Db) {
+    let app = App::on(db).await;
     let account = SlackUser { enterprise: String::new(), team: "T1".to_owned(), user: "U1".to_owned() };
     let code = app.world.broker.offer_slack_link(&account, "Ana A.", "").await.unwrap();
     let body = |dry_run: bool| json!({"code": code.expose(), "dry_run": dry_run});
@@ -49,3 +47,5 @@ async fn a_slack_account_is_shown_before_it_is_linked() {
     assert_eq!((twice.status.as_u16(), twice.text("field").as_str()), (422, "code"));
     assert_eq!(app.world.broker.authenticate_slack(&account).await.unwrap().actor.identity.name, "ana");
 }
+
+on_both!(a_delivery_is_listed_and_told_again_under_the_same_id, a_slack_account_is_shown_before_it_is_linked,);

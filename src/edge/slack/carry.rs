@@ -156,7 +156,7 @@ impl Slack {
             }
             SlackDeed::Extend { grant } => match self.broker.extension_of(&ctx, *grant).await {
                 Ok(Some(duration)) => {
-                    let extend = Extend { duration, reason: "extended in Slack".to_owned() };
+                    let extend = Extend { duration, reason: "extended in Slack".to_owned(), idempotency: None };
                     match self.broker.extend(&ctx, *grant, extend).await {
                         Ok(_) => Said::Line(format!("Extended by {}.", span(duration.seconds()))),
                         Err(error) => said(&error, None),

@@ -127,7 +127,7 @@ pub async fn extend(
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let duration = fields.parsed::<Ttl>("duration")?.ok_or_else(|| Problem::input("duration", "say by how long"))?;
-    let extend = Extend { duration, reason: fields.text("reason") };
+    let extend = Extend { duration, reason: fields.text("reason"), idempotency: None };
     carry_through(async move { edge.broker.extend(&visitor.ctx, id, extend).await }).await?;
     see_other(&format!("/grants/{id}?said=extended"))
 }
