@@ -54,6 +54,7 @@ impl Broker {
                 }
                 Some(result) => {
                     result?;
+                    crate::failpoint::hit("attest.recorded");
                     return self.grant(ctx, id).await;
                 }
             }

@@ -8,9 +8,9 @@ use super::{
 use crate::{
     domain::{
         audit::Event,
-        export::Proof,
+        export::{Growth, Proof},
         id::EventId,
-        merkle::{Hash, Nodes, inclusion_plan, inclusion_proof},
+        merkle::{Hash, MerkleError, Nodes, consistency_plan, consistency_proof, inclusion_plan, inclusion_proof},
     },
     store::{AuditFilter, StoreError, StoredEvent},
 };
@@ -145,6 +145,30 @@ impl Broker {
             verifier_key: Some(self.checkpoints.key().clone()),
         };
         Ok(serde_json::to_value(proof).unwrap_or_default())
+    }
+
+    /// Proof that the log at the size of one checkpoint begins with the log at the size of an earlier one.
+    pub async fn consistency(&self, _ctx: &Ctx, from: u64, to: Option<u64>) -> Result<serde_json::Value, BrokerError> {
+        let of = async |size: u64| {
+            let found = self.store.checkpoints(size.saturating_sub(1), 1).await?;
+            let found = found.into_iter().find(|c| c.size == size && size > 0);
+            found.ok_or(BrokerError::NotFound("checkpoint of that size"))
+        };
+        let old = of(from).await?;
+        let new = match to {
+            Some(to) => of(to).await?,
+            None => self.store.last_checkpoint().await?.ok_or(BrokerError::NotFound("checkpoint"))?,
+        };
+        let unfit = |e: MerkleError| BrokerError::invalid("to", e.to_string());
+        let mut nodes = Nodes::new();
+        for range in consistency_plan(old.size, new.size).map_err(unfit)? {
+            let hashes = self.store.audit_hashes(range.level, range.start, range.count).await?;
+            nodes.insert_range(range, hashes.iter().filter_map(|h| Hash::from_slice(h)));
+        }
+        let path = consistency_proof(old.size, new.size, &nodes).map_err(unfit)?;
+        let key = Some(self.checkpoints.key().clone());
+        let growth = Growth { old: old.note, new: new.note, path, verifier_key: key };
+        Ok(serde_json::to_value(growth).unwrap_or_default())
     }
 
     /// The key that checkpoints are verified with.

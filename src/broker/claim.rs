@@ -12,6 +12,7 @@ use crate::{
         id::GrantId,
         secret::Minted,
     },
+    ports::connector::Fault,
     store::{Change, NewClaim, StoreError, Written},
 };
 
@@ -47,6 +48,10 @@ impl Broker {
         self.may_still_mint(ctx, &grant).await?;
         let intent = Self::intent_of(&grant, &ctx.actor.identity.name)
             .ok_or_else(|| BrokerError::State("the grant has no intent".to_owned()))?;
+        // A claim that cannot be made now is not counted.
+        if let Some(why) = target.bulkhead.held_back() {
+            return Err(Fault::Unavailable(why).into());
+        }
         let number = grant.claims.saturating_add(1);
         let new = NewClaim { grant: id, number, at: now, expires_at: intent.not_after };
         let details = json!({"number": number, "expires_at": intent.not_after});
@@ -57,7 +62,11 @@ impl Broker {
             Err(other) => return Err(other.into()),
         };
         crate::failpoint::hit("claim.recorded");
-        let minted = target.bulkhead.call(Purpose::Issue, target.connector.mint(&intent, &claim)).await?;
+        let minted = target.bulkhead.call(Purpose::Issue, target.connector.mint(&intent, &claim)).await;
+        if matches!(&minted, Err(Fault::Refused(_) | Fault::Foreign(_))) {
+            self.give_claim_back(ctx, &grant, number).await?;
+        }
+        let minted = minted?;
         crate::failpoint::hit("claim.minted");
         // Ended or claimed again while the target was minting: this copy is not handed over.
         let after = self.store.grant(id).await?.ok_or(BrokerError::NotFound("grant"))?;
@@ -66,6 +75,27 @@ impl Broker {
         }
         metrics::counter!("tidegate_claims_total", "connector" => target.config.kind.clone()).increment(1);
         Ok(Handover { grant: id, claim, kind: target.config.kind.clone(), minted })
+    }
+
+    /// The target refused to mint, so there is no copy: the claim does not count among those that may be made.
+    async fn give_claim_back(&self, ctx: &Ctx, grant: &Grant, number: u32) -> Result<(), BrokerError> {
+        if grant.max_claims.is_none() {
+            return Ok(());
+        }
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                tx.allow_another_claim(grant.id, number).await?;
+                let details = json!({"number": number});
+                self.note(&mut tx, self.grant_event(&Cause::from(ctx), "grant.claim_failed", grant, details)?)
+            }
+            .await;
+            match tx.end(written).await {
+                None => {}
+                Some(Err(BrokerError::Store(StoreError::Conflict))) => return Ok(()),
+                Some(result) => return result,
+            }
+        }
     }
 
     async fn why_not_claimable(&self, id: GrantId) -> BrokerError {

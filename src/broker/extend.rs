@@ -14,8 +14,18 @@ use crate::{
         id::GrantId,
         time::{Timestamp, Ttl},
     },
-    store::StoreError,
+    store::{IdempotencyKey, StoreError},
 };
+
+/// How the end of a grant moves.
+struct Moved<'a> {
+    from: Timestamp,
+    to: Timestamp,
+    ttl: Ttl,
+    reason: &'a str,
+    action: &'static str,
+    key: Option<&'a IdempotencyKey>,
+}
 
 impl Broker {
     /// Move the end of an active grant.
@@ -27,6 +37,20 @@ impl Broker {
         if grant.holder != ctx.actor_id() {
             return Err(BrokerError::Forbidden("only the holder of a grant can extend it"));
         }
+        if let Some((key, body_hash)) = &extend.idempotency {
+            match self.store.idempotency_key(ctx.actor_id(), key).await? {
+                Some((before, request)) if before != *body_hash => return Err(BrokerError::KeyReused(request)),
+                Some(_) => return self.grant(ctx, id).await,
+                None => {}
+            }
+        }
+        let key = extend.idempotency.map(|(key, body_hash)| IdempotencyKey {
+            identity: ctx.actor_id(),
+            key,
+            body_hash,
+            request: grant.request,
+            at: ctx.now,
+        });
         let (GrantState::Active, Some(from), None) = (grant.state, grant.not_after, grant.end_reason) else {
             return Err(BrokerError::State("only an active grant can be extended; ask again".to_owned()));
         };
@@ -43,24 +67,20 @@ impl Broker {
         self.may_still_mint(ctx, &grant).await?;
         let target = Arc::clone(self.target_for(&grant)?);
         // The ledger first: if we die here, the target's own end comes earlier than the ledger's, never later.
-        self.move_end(ctx, &grant, (from, to), total, &reason, "grant.extended").await?;
+        let moved = Moved { from, to, ttl: total, reason: &reason, action: "grant.extended", key: key.as_ref() };
+        self.move_end(ctx, &grant, moved).await?;
         crate::failpoint::hit("extend.recorded");
         let extended = Grant { not_after: Some(to), due_at: Some(to), ttl: total, ..grant.clone() };
         let intent = Self::intent_of(&extended, &ctx.actor.identity.name)
             .ok_or_else(|| BrokerError::State("the grant has no intent".to_owned()))?;
         if let Err(fault) = target.bulkhead.call(Purpose::Issue, target.connector.activate(&intent)).await {
-            let _ = self
-                .move_end(
-                    ctx,
-                    &extended,
-                    (to, from),
-                    grant.ttl,
-                    "the target did not extend it",
-                    "grant.extension_undone",
-                )
-                .await;
+            let reason = "the target did not extend it";
+            let action = "grant.extension_undone";
+            let undone = Moved { from: to, to: from, ttl: grant.ttl, reason, action, key: key.as_ref() };
+            let _ = self.move_end(ctx, &extended, undone).await;
             return Err(fault.into());
         }
+        crate::failpoint::hit("extend.called");
         // It may have been ended while the target was being called, which would have opened it again.
         let after = self.store.grant(id).await?;
         if after.is_none_or(|g| g.state != GrantState::Active || g.end_reason.is_some()) {
@@ -116,21 +136,19 @@ impl Broker {
         }
     }
 
-    async fn move_end(
-        &self,
-        ctx: &Ctx,
-        grant: &Grant,
-        (from, to): (Timestamp, Timestamp),
-        ttl: Ttl,
-        reason: &str,
-        action: &'static str,
-    ) -> Result<(), BrokerError> {
+    async fn move_end(&self, ctx: &Ctx, grant: &Grant, moved: Moved<'_>) -> Result<(), BrokerError> {
         loop {
             let mut tx = self.store.begin().await?;
             let written = async {
-                tx.extend_grant(grant.id, from, to, ttl).await?;
-                let details = json!({"from": from, "to": to, "reason": reason});
-                self.note_grant(&mut tx, &Cause::from(ctx), action, grant, details)
+                tx.extend_grant(grant.id, moved.from, moved.to, moved.ttl).await?;
+                match moved.key {
+                    Some(key) if moved.to > moved.from => tx.keep_key(key).await?,
+                    // Not done after all: the next try with this key is the first.
+                    Some(key) => tx.forget_key(key).await?,
+                    None => {}
+                }
+                let details = json!({"from": moved.from, "to": moved.to, "reason": moved.reason});
+                self.note_grant(&mut tx, &Cause::from(ctx), moved.action, grant, details)
             }
             .await;
             match tx.end(written).await {

@@ -107,6 +107,8 @@ pub struct Extend {
     pub reason: String,
     /// The end that the holder saw. Asked twice, it is moved once.
     pub from: Option<Timestamp>,
+    /// Key and hash of the body: the same pair again answers the grant as it is.
+    pub idempotency: Option<(String, Vec<u8>)>,
 }
 
 /// Let a kill switch fall.

@@ -228,7 +228,8 @@ pub struct Broker {
     closing: CancellationToken,
     /// What is in flight and must finish before the process ends.
     in_flight: TaskTracker,
-    names: Mutex<LruCache<IdentityId, Arc<str>>>,
+    /// Names that were read a short while ago, and when.
+    names: Mutex<LruCache<IdentityId, (Arc<str>, Timestamp)>>,
     /// Who was held back by the breaker and is not recorded yet.
     held: Mutex<Vec<HeldDeparture>>,
     /// Who was seen and is not recorded yet.

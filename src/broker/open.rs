@@ -259,6 +259,7 @@ impl Broker {
         };
         match recorded {
             Ok(()) => {
+                crate::failpoint::hit("start.recorded");
                 self.open(grant).await;
                 Ok(())
             }

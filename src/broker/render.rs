@@ -1,6 +1,6 @@
 //! From what the ledger holds to what surfaces show.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Broker, BrokerError,
@@ -23,18 +23,23 @@ use crate::{
     store::Lock,
 };
 
+/// How long a name that was read is used again.
+const NAME_IS_GOOD: Duration = Duration::from_secs(30);
+
 impl Broker {
     /// The unique name of an identity, for people to read; its id if the directory cannot be asked.
     pub(super) async fn name_of(&self, id: IdentityId) -> Arc<str> {
+        let now = self.now();
         let known = self.names.lock().ok().and_then(|mut names| names.get(&id).cloned());
-        if let Some(name) = known {
+        // People marry; a name that was read long ago may be somebody else's by now.
+        if let Some((name, _)) = known.filter(|(_, at)| now.since(*at) < NAME_IS_GOOD && *at <= now) {
             return name;
         }
         let found = self.store.subject(id, Timestamp::default()).await.ok().flatten();
         let Some(subject) = found else { return id.to_string().into() };
         let name: Arc<str> = subject.identity.name.into();
         if let Ok(mut names) = self.names.lock() {
-            names.put(id, Arc::clone(&name));
+            names.put(id, (Arc::clone(&name), now));
         }
         name
     }

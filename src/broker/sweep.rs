@@ -141,9 +141,11 @@ impl Broker {
         let details = json!({"object": object.object, "native_expiry": object.native_expiry});
         self.note_object(cause, "orphan.found", target, object.grant, details).await?;
         tracing::warn!(target, object = object.object, "found access with our mark and no live grant");
+        crate::failpoint::hit("sweep.orphan_found");
         let recipe = Recipe { grant: object.grant, object: object.object.clone(), data: object.data.clone() };
         match self.revoke_and_verify(target, &recipe, true).await {
             Ok(evidence) => {
+                crate::failpoint::hit("sweep.orphan_ended");
                 view.orphans_ended.push(object.object.clone());
                 let details = json!({"object": object.object, "evidence": evidence});
                 self.note_object(cause, "orphan.revoked", target, object.grant, details).await

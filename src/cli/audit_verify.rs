@@ -6,9 +6,10 @@ use std::{
     io::{self, BufRead, Read as _},
 };
 
+use super::exit::Exit;
 use crate::domain::{
     checkpoint::VerifierKey,
-    export::{Finding, Proof, Report, Trust, Verifier, verify_proof},
+    export::{Finding, Growth, Proof, Report, Trust, Verifier, verify_growth, verify_proof},
 };
 
 /// A line longer than this is not one of ours.
@@ -38,9 +39,13 @@ pub fn verify_export(mut reader: impl BufRead, trust: Trust) -> io::Result<Outco
     }
 }
 
-/// 0 if everything holds, 1 if not.
-pub fn exit_code<T, E>(outcome: &Result<T, E>) -> u8 {
-    u8::from(outcome.is_err())
+/// Whether everything holds, and under a key that the caller knows: what anybody could have made is no proof.
+pub fn exit(outcome: &Outcome) -> Exit {
+    match outcome {
+        Ok(report) if report.key_trusted => Exit::Ok,
+        Ok(_) => Exit::Untrusted,
+        Err(_) => Exit::Error,
+    }
 }
 
 /// For people.
@@ -73,21 +78,15 @@ pub fn text(outcome: &Outcome) -> String {
     out
 }
 
-/// Verify proofs as `tidegate audit prove` writes them, one JSON object a line. Gives a text for people, and as an
-/// error the text of what does not hold.
+/// Verify proofs as `tidegate audit prove` writes them, one JSON object a line: that an event is in the log, or that one
+/// checkpoint grew out of another. Gives a text for people, and as an error the text of what does not hold.
 pub fn verify_proofs(proofs: &str, keys: &[VerifierKey]) -> Result<String, String> {
     let (mut out, mut count) = (String::new(), 0_u32);
     for (number, line) in (1_u32..).zip(proofs.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let proof: Proof = serde_json::from_str(line).map_err(|e| format!("line {number}: not a proof: {e}"))?;
-        let own: Vec<VerifierKey> = proof.verifier_key.iter().cloned().collect();
-        let keys = if keys.is_empty() { &own } else { keys };
-        let checkpoint = verify_proof(&proof, keys)
-            .map_err(|e| format!("NOT proven: event {} (line {number}): {e}", proof.index))?;
-        let _ = writeln!(
-            out,
-            "proven: event {} is in {} at size {}\n  {}",
-            proof.index, checkpoint.origin, checkpoint.size, proof.leaf
-        );
+        out.push_str(&match serde_json::from_str::<Growth>(line) {
+            Ok(growth) => grown(&growth, keys, number)?,
+            Err(_) => contained(line, keys, number)?,
+        });
         count += 1;
     }
     if count == 0 {
@@ -97,6 +96,22 @@ pub fn verify_proofs(proofs: &str, keys: &[VerifierKey]) -> Result<String, Strin
         out.push_str("warning: the key was read from the proof itself; give the key that you know with --key.\n");
     }
     Ok(out)
+}
+
+fn contained(line: &str, keys: &[VerifierKey], number: u32) -> Result<String, String> {
+    let proof: Proof = serde_json::from_str(line).map_err(|e| format!("line {number}: not a proof: {e}"))?;
+    let own: Vec<VerifierKey> = proof.verifier_key.iter().cloned().collect();
+    let checkpoint = verify_proof(&proof, if keys.is_empty() { &own } else { keys })
+        .map_err(|e| format!("NOT proven: event {} (line {number}): {e}", proof.index))?;
+    let (origin, size) = (checkpoint.origin, checkpoint.size);
+    Ok(format!("proven: event {} is in {origin} at size {size}\n  {}\n", proof.index, proof.leaf))
+}
+
+fn grown(growth: &Growth, keys: &[VerifierKey], number: u32) -> Result<String, String> {
+    let own: Vec<VerifierKey> = growth.verifier_key.iter().cloned().collect();
+    let (old, new) = verify_growth(growth, if keys.is_empty() { &own } else { keys })
+        .map_err(|e| format!("NOT proven: the growth of the log (line {number}): {e}"))?;
+    Ok(format!("proven: {} at size {} begins with all that it had at size {}\n", new.origin, new.size, old.size))
 }
 
 #[cfg(test)]
@@ -131,7 +146,7 @@ mod tests {
         let alone = verify_export(export.as_bytes(), Trust::default()).unwrap();
         let changed = export.replace(r#"\"n\":1"#, r#"\"n\":7"#);
         let bad = verify_export(changed.as_bytes(), Trust { keys: vec![key], pins: vec![] }).unwrap();
-        assert_eq!((exit_code(&good), exit_code(&alone), exit_code(&bad)), (0, 0, 1));
+        assert_eq!([&good, &alone, &bad].map(exit), [Exit::Ok, Exit::Untrusted, Exit::Error]);
         insta::assert_snapshot!(format!("{}\n{}\n{}", text(&good), text(&alone), text(&bad)));
     }
 

@@ -25,6 +25,8 @@ pub enum Exit {
     Pending,
     /// The server cannot be reached or cannot answer now; trying again may help.
     Unreachable,
+    /// It holds together, but under a key that nobody vouched for.
+    Untrusted,
     /// Ctrl-C.
     Interrupted,
     /// What the child process of `exec` ended with.
@@ -45,6 +47,7 @@ impl Exit {
             Self::Expired => 7,
             Self::Pending => 8,
             Self::Unreachable => 9,
+            Self::Untrusted => 10,
             Self::Interrupted => 130,
             Self::Child(code) => code,
         }

@@ -30,6 +30,15 @@ impl SystemClock {
     }
 }
 
+impl SystemClock {
+    /// So long after the start, while the wall clock says this.
+    fn guarded(&self, elapsed: i64, wall: i64) -> Timestamp {
+        let offset = wall.saturating_sub(elapsed);
+        let offset = offset.max(self.offset.fetch_max(offset, Ordering::AcqRel));
+        Timestamp::from_micros(offset.saturating_add(elapsed))
+    }
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         Self::new()
@@ -42,9 +51,7 @@ impl Clock for SystemClock {
         let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
         let elapsed = micros(self.started.elapsed());
         let wall = micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        let offset = wall.saturating_sub(elapsed);
-        let offset = offset.max(self.offset.fetch_max(offset, Ordering::AcqRel));
-        Timestamp::from_micros(offset.saturating_add(elapsed))
+        self.guarded(elapsed, wall)
     }
 }
 
@@ -72,5 +79,22 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_forward_is_followed_and_a_step_back_is_not() {
+        let clock = SystemClock::new();
+        let at = |elapsed, wall| clock.guarded(elapsed, wall).micros();
+        assert_eq!(at(0, 1_000_000), 1_000_000);
+        assert_eq!(at(10, 1_000_010), 1_000_010);
+        assert_eq!(at(20, 5_000_000), 5_000_000, "a step forward");
+        assert_eq!(at(30, 1_000_030), 5_000_010, "a step back: time goes on from where it was");
+        assert_eq!(at(40, 0), 5_000_020, "also a clock that lost its battery");
+        assert_eq!(at(50, 5_000_030), 5_000_030, "and is told by the wall again when that has caught up");
     }
 }

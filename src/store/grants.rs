@@ -365,6 +365,19 @@ impl Tx {
         .await
     }
 
+    /// The last claim made no copy: one more than was allowed may be made.
+    pub async fn allow_another_claim(&mut self, id: GrantId, number: u32) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "UPDATE grants SET max_claims = max_claims + 1 \
+                 WHERE id = $1 AND claims = $2 AND state = 'active' AND max_claims IS NOT NULL",
+            )
+            .bind(id.to_string())
+            .bind(i64::from(number)),
+        )
+        .await
+    }
+
     /// Move the end of an active grant; the former end must still stand.
     pub async fn extend_grant(
         &mut self,

@@ -3,7 +3,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{
-    Page, Store, StoreError, Tx,
+    IdempotencyKey, Page, Store, StoreError, Tx,
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
@@ -265,6 +265,29 @@ impl Store {
 }
 
 impl Tx {
+    /// Keep an idempotency key; [`StoreError::Conflict`] if it is there already.
+    pub async fn keep_key(&mut self, k: &IdempotencyKey) -> Result<(), StoreError> {
+        self.execute_one(
+            query(
+                "INSERT INTO idempotency_keys (identity_id, key, body_hash, request_id, created_at) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (identity_id, key) DO NOTHING",
+            )
+            .bind(k.identity.to_string())
+            .bind(k.key.clone())
+            .bind(k.body_hash.clone())
+            .bind(k.request.to_string())
+            .bind(k.at.micros()),
+        )
+        .await
+    }
+
+    /// What an idempotency key stood for did not come to be.
+    pub async fn forget_key(&mut self, k: &IdempotencyKey) -> Result<(), StoreError> {
+        let gone = query("DELETE FROM idempotency_keys WHERE identity_id = $1 AND key = $2");
+        self.execute(gone.bind(k.identity.to_string()).bind(k.key.clone())).await?;
+        Ok(())
+    }
+
     /// A pending request reaches a terminal state; [`StoreError::Conflict`] if it is no longer pending.
     pub async fn decide_request(
         &mut self,

@@ -194,9 +194,14 @@ fn the_log_is_exported_proven_and_tampering_is_found() {
     let path = |name: &str| dev.file(name).to_str().unwrap().to_owned();
     let (export, changed, proofs) = (path("log.jsonl"), path("changed.jsonl"), path("proofs.jsonl"));
     dev.expect(0, "eve", &["audit", "export", "--out", &export]);
-    dev.expect(0, "eve", &["audit", "verify"]);
+    // Without a key that is known from elsewhere it is no proof, and its code says so.
+    dev.expect(10, "eve", &["audit", "verify"]);
+    let header: Value = serde_json::from_str(fs::read_to_string(&export).unwrap().lines().next().unwrap()).unwrap();
+    let key = header["verifier_key"].as_str().unwrap().to_owned();
+    dev.expect(0, "eve", &["audit", "verify", "--key", &key]);
     // Offline: no server, no token.
-    let verify = |file: &str| binary().args(["audit", "verify", file]).output().unwrap();
+    assert_eq!(binary().args(["audit", "verify", &export]).output().unwrap().status.code(), Some(10));
+    let verify = |file: &str| binary().args(["audit", "verify", file, "--key", &key]).output().unwrap();
     assert!(verify(&export).status.success());
     let text = fs::read_to_string(&export).unwrap();
     fs::write(&changed, text.replacen("request.created", "request.deleted", 1)).unwrap();
@@ -205,6 +210,20 @@ fn the_log_is_exported_proven_and_tampering_is_found() {
     assert!(proven.lines().count() >= 2);
     fs::write(&proofs, proven).unwrap();
     assert!(verify(&proofs).status.success());
+    assert_eq!(binary().args(["audit", "verify", &proofs]).output().unwrap().status.code(), Some(10));
+    // And that it only grew, between the first and the last checkpoint of the export.
+    let notes =
+        text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()?["checkpoint"].as_str().map(str::to_owned));
+    let size = notes.map(|note| note.lines().nth(1).unwrap().to_owned()).next().unwrap();
+    let grew = dev.expect(0, "eve", &["audit", "prove", "--from", &size]);
+    fs::write(&proofs, &grew).unwrap();
+    assert!(verify(&proofs).status.success());
+    let mut forged: Value = serde_json::from_str(&grew).unwrap();
+    forged["new"] = forged["old"].clone();
+    forged["path"] = serde_json::json!([]);
+    fs::write(&proofs, forged.to_string().replace(&format!("\\n{size}\\n"), "\\n1\\n")).unwrap();
+    assert_eq!(verify(&proofs).status.code(), Some(1));
+    dev.expect(5, "eve", &["audit", "prove", "--from", "1", "--to", "999999"]);
     let ocsf = dev.expect(0, "eve", &["audit", "export", "--format", "ocsf"]);
     let events: Vec<Value> = ocsf.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert!(events.iter().all(|e| e["metadata"]["version"] == "1.8.0"));

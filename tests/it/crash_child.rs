@@ -216,6 +216,8 @@ impl Home {
         export.args(["audit", "export", "--server", &child.url, "--token-file"]).arg(&token).arg("--out").arg(&file);
         let mut verify = Command::new(PROGRAM);
         verify.args(["audit", "verify"]).arg(&file);
+        // From elsewhere than the file.
+        verify.arg("--key").arg(self.verifier_key(child).await?);
         let pin = self.pin();
         if pin.exists() {
             verify.arg("--pin").arg(pin);
@@ -226,6 +228,13 @@ impl Home {
             ensure!(out.status.success(), "the audit log does not verify: {said}");
         }
         Ok(())
+    }
+
+    /// The key that the server signs with, as it says itself.
+    async fn verifier_key(&self, child: &Child) -> anyhow::Result<String> {
+        let event = &child.get("/v1/audit?limit=1", "eve").await?["items"][0]["event"]["id"];
+        let proof = child.get(&format!("/v1/audit/proof/{}", event.as_str().context("no event")?), "eve").await?;
+        Ok(proof["verifier_key"].as_str().context("no key")?.to_owned())
     }
 
     /// A checkpoint that was put aside before the crash: the log must still contain it after it.

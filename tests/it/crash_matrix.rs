@@ -60,15 +60,17 @@ const KINDS: [Kind; 9] = [
 ];
 
 /// Reached by every connector. The first time that a point of opening is reached is the bystander's.
-const POINTS: [&str; 20] = [
+const POINTS: [&str; 22] = [
     "ask.recorded@2",
     "open.before_call@2",
     "open.after_call@2",
     "open.recorded@2",
     "decide.recorded",
     "extend.recorded",
+    "extend.called",
     "end.recorded",
     "lock.recorded",
+    "lock.part_recorded",
     "reap.before_revoke",
     "reap.after_revoke",
     "reap.after_verify",

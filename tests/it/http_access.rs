@@ -7,7 +7,12 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tidegate::edge::{Limits, Rate, openapi};
 
-use crate::http_app::{App, anonymous, open};
+use crate::{
+    http_app::{App, anonymous, open},
+    on_both,
+    verbs_help::{lock_by_sql, sql, table},
+    world::Db,
+};
 
 /// Operations that need no token. This list only shrinks.
 const PUBLIC: [&str; 9] = [
@@ -56,9 +61,8 @@ fn operations() -> Vec<(String, String, String)> {
     found
 }
 
-#[tokio::test]
-async fn every_operation_wants_a_token_except_the_public_ones() {
-    let app = App::start().await;
+async fn every_operation_wants_a_token_except_the_public_ones(db: Db) {
+    let app = App::on(db).await;
     for (method, template, path) in operations() {
         let name = format!("{method} {template}");
         let answer = app.answer(anonymous(&method, &path)).await;
@@ -77,9 +81,8 @@ async fn every_operation_wants_a_token_except_the_public_ones() {
     }
 }
 
-#[tokio::test]
-async fn what_does_not_exist_is_404_even_for_administrators() {
-    let app = App::start().await;
+async fn what_does_not_exist_is_404_even_for_administrators(db: Db) {
+    let app = App::on(db).await;
     for (method, template, path) in operations() {
         if !template.starts_with("/v1/") || !template.contains('{') {
             continue;
@@ -128,13 +131,15 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
     let pending = app.post("ana", "/v1/requests", wish("tokens:orders-admin")).await.text("id");
     let token = app.post("ana", "/v1/tokens", json!({"label": "mine"})).await.text("id");
     let (ana, bot) = (app.ids["ana"], app.ids["deploy-bot"]);
-    crate::verbs_help::lock_by_sql(&app.world, "entitlement", "tokens:ledger-admin").await;
-    let lock = crate::verbs_help::table(&app.world, "SELECT id FROM locks").await.remove(0);
+    lock_by_sql(&app.world, "entitlement", "tokens:ledger-admin").await;
+    let lock = table(&app.world, "SELECT id FROM locks").await.remove(0);
     let message = format!("msg_{NO_ONE}");
     let row = format!(
         "INSERT INTO outbox (id, notifier, kind, at, data, attempts, epoch) VALUES ('{message}', 'log', 'x', 1, '{{}}', 0, 0)"
     );
-    crate::verbs_help::sql(&app.world, &row).await;
+    sql(&app.world, &row).await;
+    let mut on_behalf = wish("tokens:orders-read");
+    on_behalf["on_behalf_of"] = json!("deploy-bot");
     vec![
         ("POST /v1/deliveries/{id}/replay", format!("/v1/deliveries/{message}/replay"), json!({})),
         ("POST /v1/grants/{id}/attest", format!("/v1/grants/{grant}/attest"), why.clone()),
@@ -143,7 +148,7 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
         ("POST /v1/identities/{id}/deactivate", format!("/v1/identities/{ana}/deactivate"), why.clone()),
         ("POST /v1/locks", "/v1/locks".into(), json!({"kind": "target", "value": "dev-ssh", "reason": "x"})),
         ("DELETE /v1/locks/{id}", format!("/v1/locks/{lock}"), json!({})),
-        ("POST /v1/requests", "/v1/requests".into(), wish("tokens:orders-read")),
+        ("POST /v1/requests", "/v1/requests".into(), on_behalf),
         ("POST /v1/requests/{id}/approve", format!("/v1/requests/{pending}/approve"), json!({})),
         ("POST /v1/requests/{id}/cancel", format!("/v1/requests/{pending}/cancel"), json!({})),
         ("POST /v1/requests/{id}/deny", format!("/v1/requests/{pending}/deny"), json!({"comment": "no"})),
@@ -161,11 +166,10 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
     ]
 }
 
-#[tokio::test]
-async fn a_locked_administrator_changes_nothing() {
-    let app = App::start().await;
+async fn a_locked_administrator_changes_nothing(db: Db) {
+    let app = App::on(db).await;
     let others = of_others(&app).await;
-    crate::verbs_help::lock_by_sql(&app.world, "identity", &app.ids["eve"].to_string()).await;
+    lock_by_sql(&app.world, "identity", &app.ids["eve"].to_string()).await;
     for (method, template, path) in operations() {
         let name = format!("{method} {template}");
         if method == "GET" || !template.starts_with("/v1/") || UNDER_A_LOCK.contains(&name.as_str()) {
@@ -186,13 +190,12 @@ async fn a_locked_administrator_changes_nothing() {
     }
     // One's own may go.
     let mine = app.call("ana", Method::POST, "/v1/tokens", &[], Some(json!({"label": "own"}))).await.text("id");
-    crate::verbs_help::lock_by_sql(&app.world, "identity", &app.ids["ana"].to_string()).await;
+    lock_by_sql(&app.world, "identity", &app.ids["ana"].to_string()).await;
     assert_eq!(app.call("ana", Method::DELETE, &format!("/v1/tokens/{mine}"), &[], None).await.status, 204);
 }
 
-#[tokio::test]
-async fn unknown_paths_and_wrong_methods_are_problems() {
-    let app = App::start().await;
+async fn unknown_paths_and_wrong_methods_are_problems(db: Db) {
+    let app = App::on(db).await;
     let nowhere = app.answer(anonymous("GET", "/v1/nothing")).await;
     assert_eq!((nowhere.status.as_u16(), nowhere.problem()), (404, "unknown-route"));
     let wrong = app.answer(anonymous("PUT", "/v1/requests")).await;
@@ -202,9 +205,8 @@ async fn unknown_paths_and_wrong_methods_are_problems() {
     assert_eq!(wrong.text("instance"), wrong.header("x-request-id"));
 }
 
-#[tokio::test]
-async fn every_answer_has_an_id_and_is_not_cached_or_sniffed() {
-    let app = App::start().await;
+async fn every_answer_has_an_id_and_is_not_cached_or_sniffed(db: Db) {
+    let app = App::on(db).await;
     let answer = app.get("ana", "/v1/me").await;
     assert_eq!(answer.status, 200);
     assert!(answer.header("x-request-id").starts_with("cor_"));
@@ -212,9 +214,8 @@ async fn every_answer_has_an_id_and_is_not_cached_or_sniffed() {
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
 }
 
-#[tokio::test]
-async fn bodies_have_a_type_a_size_and_known_fields() {
-    let app = App::start().await;
+async fn bodies_have_a_type_a_size_and_known_fields(db: Db) {
+    let app = App::on(db).await;
     let send = |content_type: &'static str, body: Vec<u8>| {
         let request = Request::post("/v1/requests")
             .header(header::AUTHORIZATION, app.bearer("ana"))
@@ -239,9 +240,8 @@ async fn bodies_have_a_type_a_size_and_known_fields() {
     assert!(answer.text("detail").contains("admin"));
 }
 
-#[tokio::test]
-async fn parameters_have_bounds() {
-    let app = App::start().await;
+async fn parameters_have_bounds(db: Db) {
+    let app = App::on(db).await;
     for query in
         ["limit=0", "limit=201", "limit=-1", "limit=x", "after=", "colour=red", "state=lost", "limit=1&limit=2"]
     {
@@ -255,9 +255,8 @@ async fn parameters_have_bounds() {
     }
 }
 
-#[tokio::test]
-async fn an_identity_that_calls_too_often_is_told_when_to_come_again() {
-    let app = App::with(Limits { per_identity: Some(Rate::new(1, 2)), ..open() }).await;
+async fn an_identity_that_calls_too_often_is_told_when_to_come_again(db: Db) {
+    let app = App::with_on(db, Limits { per_identity: Some(Rate::new(1, 2)), ..open() }).await;
     assert_eq!(app.get("ana", "/v1/me").await.status, 200);
     assert_eq!(app.get("ana", "/v1/me").await.status, 200);
     let answer = app.get("ana", "/v1/me").await;
@@ -266,9 +265,8 @@ async fn an_identity_that_calls_too_often_is_told_when_to_come_again() {
     assert_eq!(app.get("ben", "/v1/me").await.status, 200);
 }
 
-#[tokio::test]
-async fn guessing_tokens_is_slowed_down_by_address() {
-    let app = App::with(Limits { per_address: Some(Rate::new(1, 3)), ..open() }).await;
+async fn guessing_tokens_is_slowed_down_by_address(db: Db) {
+    let app = App::with_on(db, Limits { per_address: Some(Rate::new(1, 3)), ..open() }).await;
     let mut statuses = Vec::new();
     for _ in 0..4 {
         statuses.push(app.answer(anonymous("GET", "/v1/me")).await.status.as_u16());
@@ -277,9 +275,8 @@ async fn guessing_tokens_is_slowed_down_by_address() {
     assert_eq!(app.get("ana", "/v1/me").await.status, 200);
 }
 
-#[tokio::test]
-async fn a_full_house_still_answers_its_operators() {
-    let app = App::with(Limits { in_flight: 0, ..open() }).await;
+async fn a_full_house_still_answers_its_operators(db: Db) {
+    let app = App::with_on(db, Limits { in_flight: 0, ..open() }).await;
     let answer = app.get("ana", "/v1/me").await;
     assert_eq!((answer.status.as_u16(), answer.problem()), (503, "overloaded"));
     assert!(!answer.header("retry-after").is_empty());
@@ -288,9 +285,8 @@ async fn a_full_house_still_answers_its_operators() {
     }
 }
 
-#[tokio::test]
-async fn a_body_that_trickles_is_given_up() {
-    let app = App::with(Limits { body_time: Duration::from_millis(20), ..open() }).await;
+async fn a_body_that_trickles_is_given_up(db: Db) {
+    let app = App::with_on(db, Limits { body_time: Duration::from_millis(20), ..open() }).await;
     let never = Body::from_stream(futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
     let request = Request::post("/v1/requests")
         .header(header::AUTHORIZATION, app.bearer("ana"))
@@ -301,9 +297,8 @@ async fn a_body_that_trickles_is_given_up() {
     assert_eq!((answer.status.as_u16(), answer.problem()), (408, "slow-body"));
 }
 
-#[tokio::test]
-async fn a_closing_broker_says_so() {
-    let app = App::start().await;
+async fn a_closing_broker_says_so(db: Db) {
+    let app = App::on(db).await;
     app.world.broker.closing().cancel();
     let body = json!({"entitlements": ["tokens:orders-read"], "reason": "look at an order"});
     let answer = app.post("ana", "/v1/requests", body).await;
@@ -312,3 +307,18 @@ async fn a_closing_broker_says_so() {
     assert_eq!((readiness.status.as_u16(), &readiness.body["ready"]), (503, &Value::Bool(false)));
     assert_eq!(app.answer(anonymous("GET", "/healthz")).await.status, 200);
 }
+
+on_both!(
+    every_operation_wants_a_token_except_the_public_ones,
+    what_does_not_exist_is_404_even_for_administrators,
+    a_locked_administrator_changes_nothing,
+    unknown_paths_and_wrong_methods_are_problems,
+    every_answer_has_an_id_and_is_not_cached_or_sniffed,
+    bodies_have_a_type_a_size_and_known_fields,
+    parameters_have_bounds,
+    an_identity_that_calls_too_often_is_told_when_to_come_again,
+    guessing_tokens_is_slowed_down_by_address,
+    a_full_house_still_answers_its_operators,
+    a_body_that_trickles_is_given_up,
+    a_closing_broker_says_so,
+);

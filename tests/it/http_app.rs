@@ -68,6 +68,15 @@ impl App {
         Self::with(open()).await
     }
 
+    /// On that ledger.
+    pub async fn on(db: Db) -> Self {
+        Self::with_on(db, open()).await
+    }
+
+    pub async fn with_on(db: Db, limits: Limits) -> Self {
+        Self::build(World::on(db).await, limits, portal()).await
+    }
+
     pub async fn with(limits: Limits) -> Self {
         Self::with_portal(limits, portal()).await
     }

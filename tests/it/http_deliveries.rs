@@ -9,11 +9,10 @@ use tidegate::{
 
 use tidegate::store::Change;
 
-use crate::http_app::App;
+use crate::{http_app::App, on_both, world::Db};
 
-#[tokio::test]
-async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
-    let app = App::start().await;
+async fn a_delivery_is_listed_and_told_again_under_the_same_id(db: Db) {
+    let app = App::on(db).await;
     let (store, now) = (app.world.store(), app.world.now());
     let id = MessageId::new(app.world.broker.entropy().ulid(now).unwrap());
     let message = Message { id, kind: "access.grant.ended".to_owned(), at: now, data: json!({}) };
@@ -37,9 +36,8 @@ async fn a_delivery_is_listed_and_told_again_under_the_same_id() {
     assert!(app.world.actions().await.contains(&"delivery.replayed".to_owned()));
 }
 
-#[tokio::test]
-async fn a_slack_link_is_seen_and_taken_back() {
-    let app = App::start().await;
+async fn a_slack_link_is_seen_and_taken_back(db: Db) {
+    let app = App::on(db).await;
     let account = SlackUser { enterprise: String::new(), team: "T1".to_owned(), user: "U1".to_owned() };
     let code = app.world.broker.offer_slack_link(&account, "Ana A.", "").await.unwrap();
     let broker = &app.world.broker;
@@ -54,3 +52,5 @@ async fn a_slack_link_is_seen_and_taken_back() {
     assert!(broker.authenticate_slack(&account).await.is_err());
     assert_eq!(app.call("ana", Method::DELETE, path, &[], None).await.status, 404);
 }
+
+on_both!(a_delivery_is_listed_and_told_again_under_the_same_id, a_slack_link_is_seen_and_taken_back,);

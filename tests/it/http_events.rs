@@ -8,7 +8,11 @@ use http::{Request, header};
 use serde_json::json;
 use tidegate::edge::Limits;
 
-use crate::http_app::{App, open};
+use crate::{
+    http_app::{App, open},
+    on_both,
+    world::Db,
+};
 
 struct Stream {
     body: axum::body::BodyDataStream,
@@ -47,9 +51,8 @@ async fn ask(app: &App) {
     assert_eq!(app.post("ana", "/v1/requests", body).await.status, 201);
 }
 
-#[tokio::test]
-async fn events_come_as_they_happen_and_go_on_after_a_break() {
-    let app = App::start().await;
+async fn events_come_as_they_happen_and_go_on_after_a_break(db: Db) {
+    let app = App::on(db).await;
     let mut stream = Stream::open(&app, "ana", None).await;
     ask(&app).await;
     assert!(stream.until("event: request.").await, "{}", stream.read);
@@ -61,9 +64,8 @@ async fn events_come_as_they_happen_and_go_on_after_a_break() {
     assert!(!rest.read.lines().any(|l| l == format!("id: {id}")), "seen twice: {}", rest.read);
 }
 
-#[tokio::test]
-async fn nobody_sees_what_does_not_concern_them() {
-    let app = App::start().await;
+async fn nobody_sees_what_does_not_concern_them(db: Db) {
+    let app = App::on(db).await;
     let body = json!({"name": "quiet-bot", "kind": "workload"});
     assert_eq!(app.post("eve", "/v1/workloads", body).await.status, 201);
     let mut all = Stream::open(&app, "eve", Some("0")).await;
@@ -74,9 +76,8 @@ async fn nobody_sees_what_does_not_concern_them() {
     assert!(!own.read.contains("quiet-bot"), "{}", own.read);
 }
 
-#[tokio::test]
-async fn streams_are_bounded_and_end_with_the_broker() {
-    let app = App::with(Limits { streams: 1, ..open() }).await;
+async fn streams_are_bounded_and_end_with_the_broker(db: Db) {
+    let app = App::with_on(db, Limits { streams: 1, ..open() }).await;
     let mut one = Stream::open(&app, "ana", None).await;
     let two = app.get("ben", "/v1/events").await;
     assert_eq!((two.status.as_u16(), two.problem()), (503, "overloaded"));
@@ -86,9 +87,15 @@ async fn streams_are_bounded_and_end_with_the_broker() {
     assert_eq!(app.get("ana", "/v1/events").await.status, 200);
 }
 
-#[tokio::test]
-async fn a_place_to_begin_is_a_number() {
-    let app = App::start().await;
+async fn a_place_to_begin_is_a_number(db: Db) {
+    let app = App::on(db).await;
     let answer = app.call("ana", http::Method::GET, "/v1/events", &[("last-event-id", "x")], None).await;
     assert_eq!((answer.status.as_u16(), answer.text("field").as_str()), (400, "Last-Event-ID"));
 }
+
+on_both!(
+    events_come_as_they_happen_and_go_on_after_a_break,
+    nobody_sees_what_does_not_concern_them,
+    streams_are_bounded_and_end_with_the_broker,
+    a_place_to_begin_is_a_number,
+);

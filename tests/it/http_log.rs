@@ -8,7 +8,11 @@ use std::{
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::http_app::{App, anonymous};
+use crate::{
+    http_app::{App, anonymous},
+    on_both,
+    world::Db,
+};
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
@@ -37,9 +41,8 @@ impl Written {
     }
 }
 
-#[tokio::test]
-async fn every_call_leaves_one_line_and_no_secret() {
-    let app = App::start().await;
+async fn every_call_leaves_one_line_and_no_secret(db: Db) {
+    let app = App::on(db).await;
     let written = Written::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -87,3 +90,5 @@ async fn every_call_leaves_one_line_and_no_secret() {
         assert!(!text.contains(canary), "{canary} is in the log");
     }
 }
+
+on_both!(every_call_leaves_one_line_and_no_secret,);

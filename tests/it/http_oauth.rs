@@ -3,13 +3,16 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use crate::http_app::{App, anonymous};
+use crate::{
+    http_app::{App, anonymous},
+    on_both,
+    world::Db,
+};
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 
-#[tokio::test]
-async fn a_workload_gets_a_token_and_calls_with_it() {
-    let app = App::start().await;
+async fn a_workload_gets_a_token_and_calls_with_it(db: Db) {
+    let app = App::on(db).await;
     let (id, secret) = (app.ids["deploy-bot"].to_string(), app.secret("deploy-bot").to_owned());
     let posted = app.form("/oauth/token", None, &[GRANT, ("client_id", &id), ("client_secret", &secret)]).await;
     assert_eq!(posted.status, 200, "{}", posted.body);
@@ -34,9 +37,8 @@ async fn a_workload_gets_a_token_and_calls_with_it() {
     assert_eq!(with(&token, "/v1/me").await.status, 401);
 }
 
-#[tokio::test]
-async fn refusals_have_the_codes_of_the_rfc() {
-    let app = App::start().await;
+async fn refusals_have_the_codes_of_the_rfc(db: Db) {
+    let app = App::on(db).await;
     let secret = app.secret("deploy-bot").to_owned();
     let good = [("client_id", "deploy-bot"), ("client_secret", secret.as_str())];
     let both = format!("Basic {}", STANDARD.encode(format!("deploy-bot:{secret}")));
@@ -61,9 +63,8 @@ async fn refusals_have_the_codes_of_the_rfc() {
     assert_eq!((unknown.status.as_u16(), unknown.text("error").as_str()), (401, "invalid_client"));
 }
 
-#[tokio::test]
-async fn verifiers_find_keys_and_files() {
-    let app = App::start().await;
+async fn verifiers_find_keys_and_files(db: Db) {
+    let app = App::on(db).await;
     let metadata = app.answer(anonymous("GET", "/.well-known/oauth-authorization-server")).await;
     assert_eq!(metadata.text("issuer"), "http://127.0.0.1:8420");
     let keys = app.answer(anonymous("GET", "/jwks")).await;
@@ -79,3 +80,5 @@ async fn verifiers_find_keys_and_files() {
     assert_eq!(app.answer(anonymous("GET", "/published/dev-ssh/ca")).await.status, 404);
     assert_eq!(app.answer(anonymous("GET", "/metrics")).await.status, 404);
 }
+
+on_both!(a_workload_gets_a_token_and_calls_with_it, refusals_have_the_codes_of_the_rfc, verifiers_find_keys_and_files,);

@@ -3,7 +3,11 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::http_app::{Answer, App};
+use crate::{
+    http_app::{Answer, App},
+    on_both,
+    world::Db,
+};
 
 const EASY: &str = "tokens:orders-read";
 const HARD: &str = "tokens:orders-admin";
@@ -20,9 +24,8 @@ async fn asked(app: &App, change: &[(&str, Value)]) -> Answer {
     app.post("ana", "/v1/requests", ask(change)).await
 }
 
-#[tokio::test]
-async fn durations_that_cannot_be_used_are_refused_under_their_name() {
-    let app = App::start().await;
+async fn durations_that_cannot_be_used_are_refused_under_their_name(db: Db) {
+    let app = App::on(db).await;
     for (duration, status, says) in [
         (json!(0), 400, "at least one second"),
         (json!("0m"), 400, "at least one second"),
@@ -49,9 +52,8 @@ async fn durations_that_cannot_be_used_are_refused_under_their_name() {
     assert_eq!(requests.body["items"], json!([]), "a refused ask leaves nothing");
 }
 
-#[tokio::test]
-async fn reasons_and_starts_that_cannot_be_used_are_refused() {
-    let app = App::start().await;
+async fn reasons_and_starts_that_cannot_be_used_are_refused(db: Db) {
+    let app = App::on(db).await;
     let mut body = ask(&[]);
     body.as_object_mut().unwrap().remove("reason");
     assert_eq!(app.post("ana", "/v1/requests", body).await.status, 400);
@@ -82,9 +84,8 @@ async fn reasons_and_starts_that_cannot_be_used_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn the_same_key_is_the_same_request() {
-    let app = App::start().await;
+async fn the_same_key_is_the_same_request(db: Db) {
+    let app = App::on(db).await;
     let call = |key: &'static str, body: Value| async {
         app.call("ana", Method::POST, "/v1/requests", &[("idempotency-key", key)], Some(body)).await
     };
@@ -107,17 +108,15 @@ async fn the_same_key_is_the_same_request() {
     assert_eq!(answer.status, 400);
 }
 
-#[tokio::test]
-async fn a_dry_run_records_nothing() {
-    let app = App::start().await;
+async fn a_dry_run_records_nothing(db: Db) {
+    let app = App::on(db).await;
     let plan = asked(&app, &[("dry_run", json!(true))]).await;
     assert_eq!((plan.status.as_u16(), &plan.body["dry_run"]), (200, &json!(true)));
     assert_eq!(app.get("ana", "/v1/requests").await.body["items"], json!([]));
 }
 
-#[tokio::test]
-async fn the_whole_story() {
-    let app = App::start().await;
+async fn the_whole_story(db: Db) {
+    let app = App::on(db).await;
     let granted = asked(&app, &[]).await;
     assert_eq!((granted.status.as_u16(), granted.text("state").as_str()), (201, "approved"), "{}", granted.body);
     let grant = granted.body["grants"][0]["id"].as_str().unwrap().to_owned();
@@ -155,9 +154,8 @@ async fn the_whole_story() {
     assert!(note.header("content-type").starts_with("text/plain"), "{:?}", note.headers);
 }
 
-#[tokio::test]
-async fn people_decide_and_not_for_themselves() {
-    let app = App::start().await;
+async fn people_decide_and_not_for_themselves(db: Db) {
+    let app = App::on(db).await;
     let hard = [("entitlements", json!([HARD])), ("ticket", json!("INC-1"))];
     let pending = asked(&app, &hard).await;
     assert_eq!((pending.status.as_u16(), pending.text("state").as_str()), (201, "pending"), "{}", pending.body);
@@ -172,9 +170,8 @@ async fn people_decide_and_not_for_themselves() {
     assert_eq!((late.status.as_u16(), late.problem()), (409, "state-conflict"));
 }
 
-#[tokio::test]
-async fn a_lock_refuses_and_is_lifted() {
-    let app = App::start().await;
+async fn a_lock_refuses_and_is_lifted(db: Db) {
+    let app = App::on(db).await;
     let lock = json!({"kind": "entitlement", "value": EASY, "reason": "under investigation"});
     assert_eq!(app.post("ana", "/v1/locks", lock.clone()).await.status, 403);
     let locked = app.post("eve", "/v1/locks", lock).await;
@@ -185,3 +182,13 @@ async fn a_lock_refuses_and_is_lifted() {
     assert_eq!(lifted.status, 200, "{}", lifted.body);
     assert_eq!(asked(&app, &[]).await.status, 201);
 }
+
+on_both!(
+    durations_that_cannot_be_used_are_refused_under_their_name,
+    reasons_and_starts_that_cannot_be_used_are_refused,
+    the_same_key_is_the_same_request,
+    a_dry_run_records_nothing,
+    the_whole_story,
+    people_decide_and_not_for_themselves,
+    a_lock_refuses_and_is_lifted,
+);

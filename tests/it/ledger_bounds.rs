@@ -70,6 +70,7 @@ async fn what_ended_while_a_target_was_read_is_no_orphan(db: Db) {
     sql(&world, &format!("DELETE FROM grants WHERE id = '{}'", lost.id)).await;
     world.advance(100);
     world.settle().await;
+    world.advance(1);
     let begun = world.now();
     world.advance(600);
     world.settle().await;
@@ -246,7 +247,8 @@ async fn who_moves_while_it_is_decided_is_decided_again(db: Db) {
     let moving = async {
         called(&world, TOKEN, Call::Prepare, 1).await;
         if db == Db::Postgres {
-            let waits = "SELECT 'w' FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waits =
+                "SELECT 'w' FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             eventually("who decides waits", || async { !table(&world, waits).await.is_empty() }).await;
         }
         mover.execute("COMMIT").await.unwrap();

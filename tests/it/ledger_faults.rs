@@ -3,15 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::AtomicBool, sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use reqwest::Method;
 use serde_json::json;
 use tidegate::{
     broker::Broker,
-    ports::notifier::{Message, Notifier, NotifyError},
+    ports::{
+        clock::{Clock, SystemClock},
+        notifier::{Message, Notifier, NotifyError},
+    },
     worker::{Rhythm, Workers},
 };
 
 use crate::{
-    crash_child::{Child, Home, Start},
+    crash_child::{Child, Home, PROGRAM, Start},
     on_both,
     verbs_help::*,
     world::{Db, Plan, World, want},
@@ -53,14 +57,14 @@ async fn red(broker: &Broker) -> Vec<String> {
 }
 
 async fn a_loop_that_panics_is_told_of_and_begins_anew(db: Db) {
-    let mut plan = Plan::on(db);
-    plan.settings.notifiers = vec!["bomb".to_owned()];
-    let world = plan.build().await;
+    let world = World::on(db).await;
+    let message = "INSERT INTO outbox (id, notifier, kind, at, data, due_at, attempts, epoch) \
+                   VALUES ('msg_01ARZ3NDEKTSV4RRFFQ69G5FAV', 'bomb', 'test', 1, '{}', 1, 0, 0)";
+    sql(&world, message).await;
     let bomb = Arc::new(Bomb { armed: AtomicBool::new(true) });
     let notifiers = BTreeMap::from([("bomb".to_owned(), Arc::clone(&bomb) as Arc<dyn Notifier>)]);
     let rhythm = Rhythm { restart: Duration::from_millis(500), ..Rhythm::default() };
     with_rhythm(&world, rhythm, notifiers, async || {
-        world.ask("ana", want(ADMIN, 600)).await.unwrap();
         eventually("the readiness check tells", || async { red(&world.broker).await == ["workers"] }).await;
         let grant = world.open("ben", READERS, 60).await;
         world.advance(61);
@@ -107,18 +111,17 @@ async fn changed_policy_files_are_taken_up_or_refused(db: Db) {
     with_rhythm(&world, rhythm, BTreeMap::new(), async || {
         let first = version();
         let catalog = dir.path().join("catalog.toml");
-        edit(&catalog, "max_ttl = \"8h\"", "max_ttl = \"7h\"");
+        edit(&catalog, "title = \"Read orders\"", "title = \"Look at orders\"");
         eventually("it is taken up", || async { told("policy.loaded").await == 1 }).await;
         let second = version();
         assert_ne!(first, second);
-        refused!(world.ask("ana", want(READ, 8 * 3600)).await, tidegate::broker::BrokerError::Invalid { .. });
         // One with an error changes nothing, and is told of once.
-        edit(&catalog, "max_ttl = \"7h\"", "max_ttl = \"never\"");
+        edit(&catalog, "title = \"Look at orders\"", "title = 7");
         eventually("it is refused", || async { told("policy.rejected").await == 1 }).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!((told("policy.rejected").await, version()), (1, second.clone()));
         world.ask("ana", want(READ, 600)).await.unwrap();
-        edit(&catalog, "max_ttl = \"never\"", "max_ttl = \"8h\"");
+        edit(&catalog, "title = 7", "title = \"Read orders\"");
         eventually("and mended", || async { told("policy.loaded").await == 2 && version() == first }).await;
     })
     .await;
@@ -198,7 +201,100 @@ async fn operators_see_what_is_late(db: Db) {
     child.kill().await;
 }
 
+/// Dies at a point while something is begun by the clock, ended by a sweep or attested; nothing is forgotten.
+async fn what_is_cut_off_beside_the_story_is_taken_up(db: Db) {
+    // A start by the clock: the intent is durable, the target was not called.
+    let home = Home::new(db, &json!({}), "").await;
+    let Start::Up(mut child) = home.start(Some("start.recorded")).await.unwrap() else { panic!("{}", home.log()) };
+    let at = SystemClock::new().now().plus_std(Duration::from_secs(2)).to_string();
+    let later = json!({"entitlements": [READERS], "duration": 600, "reason": "later", "start_at": at});
+    child.post("/v1/requests", "ana", later).await.unwrap();
+    child.killed(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(home.rows("SELECT state FROM grants").await.unwrap(), [["activating"]]);
+    let child = home.up().await.unwrap();
+    let grants = child.settled(Duration::from_secs(90)).await.unwrap();
+    assert_eq!(grants[0]["state"], "failed");
+    child.kill().await;
+
+    // A sweep that dies around the ending of an orphan: the next one ends it, or finds nothing left.
+    let temporary = "SELECT grant_id FROM memberships WHERE grant_id <> ''";
+    for point in ["sweep.orphan_found", "sweep.orphan_ended"] {
+        let Start::Up(mut child) = home.start(Some(point)).await.unwrap() else { panic!("{}", home.log()) };
+        let asked = child.ask(READERS, 3600).await.unwrap();
+        let grant = asked["grants"][0]["id"].as_str().unwrap().to_owned();
+        let mut ledger = home.ledger().await.unwrap();
+        let lost = format!("DELETE FROM grants WHERE id = '{grant}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lost)).execute(&mut ledger).await.unwrap();
+        drop(ledger);
+        assert!(child.post("/v1/targets/dev-directory/sweep", "eve", json!({})).await.is_err());
+        child.killed(Duration::from_secs(10)).await.unwrap();
+        let child = home.up().await.unwrap();
+        child.post("/v1/targets/dev-directory/sweep", "eve", json!({})).await.unwrap();
+        assert!(home.rows(temporary).await.unwrap().is_empty(), "{point}");
+        child.kill().await;
+    }
+
+    // Attested, and nobody was told: it stands.
+    let Start::Up(mut child) = home.start(Some("attest.recorded")).await.unwrap() else { panic!("{}", home.log()) };
+    let asked = child.ask(READERS, 3600).await.unwrap();
+    let grant = asked["grants"][0]["id"].as_str().unwrap().to_owned();
+    let mut ledger = home.ledger().await.unwrap();
+    let stuck = format!(
+        "UPDATE grants SET state = 'quarantined', end_reason = 'revoked', revoking_at = 1, due_at = 9000000000000000 \
+         WHERE id = '{grant}'"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(stuck)).execute(&mut ledger).await.unwrap();
+    drop(ledger);
+    let path = format!("/v1/grants/{grant}/attest");
+    assert!(child.post(&path, "eve", json!({"reason": "seen to be gone"})).await.is_err());
+    child.killed(Duration::from_secs(10)).await.unwrap();
+    let child = home.up().await.unwrap();
+    let (status, _) = child.call(Method::POST, &path, "eve", Some(json!({"reason": "again"}))).await.unwrap();
+    assert_eq!(status.as_u16(), 409, "it is ended already");
+    let told = format!("SELECT action FROM audit_events WHERE grant_id = '{grant}' AND action = 'grant.attested'");
+    assert_eq!(home.rows(&told).await.unwrap().len(), 1);
+    child.kill().await;
+}
+
+/// The whole story, as anybody can have it played.
+async fn the_tour_shows_and_checks_every_step(db: Db) {
+    let home = Home::new(db, &json!({}), "").await;
+    let mut tour = tokio::process::Command::new(PROGRAM);
+    tour.args(["dev", "--tour", "--port", "0", "--data"]).arg(home.data()).env_remove("TIDEGATE_FAILPOINT");
+    if let Some(url) = &home.database {
+        tour.args(["--database", url]);
+    }
+    let played = tokio::time::timeout(Duration::from_secs(240), tour.kill_on_drop(true).output()).await;
+    let out = played.expect("an end").unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{said}");
+    for word in ["approve", "claim", "proof"] {
+        assert!(said.to_lowercase().contains(word), "no {word} in {said}");
+    }
+}
+
+#[test]
+fn the_command_line_explains_a_decision_rule_by_rule() {
+    let explain = |who: &str, what: &str| {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/policies");
+        let mut command = std::process::Command::new(PROGRAM);
+        let out = command.args(["policy", "explain", who, what, "--dir", dir, "--json"]).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        (out.status.code(), text, String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, auto, err) = explain("ana", READ);
+    assert_eq!(code, Some(0), "{auto}{err}");
+    assert!(auto.contains("everyday-is-automatic"), "{auto}");
+    let (_, pending, _) = explain("ana", ADMIN);
+    assert!(pending.contains("engineers-ask-elevated") && pending.contains("approvers"), "{pending}");
+    let (code, nobody, err) = explain("nobody", READ);
+    assert_ne!(code, Some(0), "{nobody}");
+    assert!(err.contains("nobody") || nobody.contains("nobody"), "{err}");
+}
+
 on_both!(
+    what_is_cut_off_beside_the_story_is_taken_up,
+    the_tour_shows_and_checks_every_step,
     a_loop_that_panics_is_told_of_and_begins_anew,
     a_committer_that_panics_answers_and_goes_on,
     changed_policy_files_are_taken_up_or_refused,

@@ -162,7 +162,7 @@ async fn p10_a_copied_ledger_only_observes_until_somebody_says_go(db: Db) {
     refused!(copy.broker.claim(&ana, id).await, BrokerError::Observing);
     refused!(copy.broker.release(&ana, id).await, BrokerError::Observing);
     refused!(copy.broker.revoke(&eve, id, "x".into()).await, BrokerError::Observing);
-    let extend = Extend { duration: ttl(60), reason: "x".into(), from: None };
+    let extend = Extend { duration: ttl(60), reason: "x".into(), from: None, idempotency: None };
     refused!(copy.broker.extend(&ana, id, extend).await, BrokerError::Observing);
     let lock = NewLock { kind: LockKind::Target, value: TOKEN.to_owned(), reason: "x".into() };
     refused!(copy.broker.lock(&eve, lock).await, BrokerError::Observing);

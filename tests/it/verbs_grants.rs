@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn by(seconds: u32) -> Extend {
-    Extend { duration: ttl(seconds), reason: "it takes longer".to_owned(), from: None }
+    Extend { duration: ttl(seconds), reason: "it takes longer".to_owned(), from: None, idempotency: None }
 }
 
 fn lock_of(kind: LockKind, value: &str) -> NewLock {
@@ -123,7 +123,7 @@ async fn extending_is_a_new_decision(db: Db) {
     let grant = world.open("ana", READ, 3600).await;
     let id = grant_id(&grant.id);
     let before = world.grant(&grant.id).await.not_after.unwrap();
-    let no_reason = Extend { duration: ttl(60), reason: " ".to_owned(), from: None };
+    let no_reason = Extend { duration: ttl(60), reason: " ".to_owned(), from: None, idempotency: None };
     refused!(world.broker.extend(&ana, id, no_reason).await, BrokerError::Invalid { field: "reason", .. });
     refused!(world.broker.extend(&ana, id, by(8 * 3600)).await, BrokerError::Invalid { field: "duration", .. });
     refused!(world.broker.extend(&ana, id, by(u32::MAX)).await, BrokerError::Invalid { field: "duration", .. });
@@ -282,7 +282,46 @@ async fn a_token_ends_no_later_than_the_one_it_was_made_with(db: Db) {
     refused!(world.broker.authenticate(first.token.expose(), "test").await, BrokerError::Unauthenticated);
 }
 
+async fn an_extension_that_is_repeated_with_its_key_is_one(db: Db) {
+    let world = World::on(db).await;
+    let grant = world.open("ana", READ, 600).await;
+    let ana = world.who("ana").await;
+    let with = |key: &str, hash: u8| Extend { idempotency: Some((key.to_owned(), vec![hash])), ..by(60) };
+    let id = grant_id(&grant.id);
+    let first = world.broker.extend(&ana, id, with("k", 1)).await.unwrap();
+    let again = world.broker.extend(&ana, id, with("k", 1)).await.unwrap();
+    assert_eq!(first.not_after, again.not_after);
+    refused!(world.broker.extend(&ana, id, with("k", 2)).await, BrokerError::KeyReused(_));
+    let more = world.broker.extend(&ana, id, with("l", 1)).await.unwrap();
+    assert_ne!(first.not_after, more.not_after);
+    // What the target did not do is not done by its key.
+    world.faults(TOKEN).set(Call::Activate, Behaviour::Fails(1));
+    assert!(world.broker.extend(&ana, id, with("m", 1)).await.is_err());
+    let after = world.broker.extend(&ana, id, with("m", 1)).await.unwrap();
+    assert_ne!(after.not_after, more.not_after);
+}
+
+async fn a_claim_that_the_target_refused_is_not_the_only_one(db: Db) {
+    let world = World::on(db).await;
+    let grant = world.open("ana", READ, 600).await;
+    sql(&world, &format!("UPDATE grants SET max_claims = 1 WHERE id = '{}'", grant.id)).await;
+    world.faults(TOKEN).set(Call::Mint, Behaviour::Refuses);
+    assert!(claim(&world, "ana", &grant.id).await.is_err());
+    world.faults(TOKEN).heal();
+    claim(&world, "ana", &grant.id).await.unwrap();
+    refused!(claim(&world, "ana", &grant.id).await, BrokerError::State(_));
+    // One of which nobody knows whether it was made counts.
+    let other = world.open("ana", READ, 600).await;
+    sql(&world, &format!("UPDATE grants SET max_claims = 1 WHERE id = '{}'", other.id)).await;
+    world.faults(TOKEN).set(Call::Mint, Behaviour::EffectThenTimeout);
+    assert!(claim(&world, "ana", &other.id).await.is_err());
+    world.faults(TOKEN).heal();
+    refused!(claim(&world, "ana", &other.id).await, BrokerError::State(_));
+}
+
 on_both!(
+    an_extension_that_is_repeated_with_its_key_is_one,
+    a_claim_that_the_target_refused_is_not_the_only_one,
     a_lock_on_a_person_reaches_what_they_answer_for,
     a_token_ends_no_later_than_the_one_it_was_made_with,
     only_the_holder_claims_and_only_while_it_is_active,

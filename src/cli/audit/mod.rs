@@ -31,7 +31,7 @@ enum AuditCommand {
     Tail(TailArgs),
     /// Check an export or proofs offline, or the server's log
     Verify(VerifyArgs),
-    /// Prove that an event, or every event of a grant or request, is in the log
+    /// Prove that an event, or every event of a grant or request, is in the log, or that the log only grew
     Prove(ProveArgs),
     /// Write the whole log, ready to be verified elsewhere
     Export(ExportArgs),
@@ -74,8 +74,14 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct ProveArgs {
     /// An event, a grant or a request
-    #[arg(value_name = "EVENT|GRANT|REQUEST")]
-    id: String,
+    #[arg(value_name = "EVENT|GRANT|REQUEST", required_unless_present = "from", conflicts_with_all = ["from", "to"])]
+    id: Option<String>,
+    /// Instead: that the log begins with all that it had at this size, of which there is a checkpoint
+    #[arg(long, value_name = "SIZE")]
+    from: Option<u64>,
+    /// At this size, of which there is a checkpoint; the newest if it is not said
+    #[arg(long, value_name = "SIZE", requires = "from")]
+    to: Option<u64>,
 }
 
 /// `export`

@@ -13,7 +13,7 @@ use crate::{
         exit::{Done, Exit, Failure},
         global::Cx,
     },
-    domain::export::{Proof, Trust, Verifier},
+    domain::export::{Growth, Proof, Trust, Verifier},
 };
 
 /// Proofs are small; a file of them that is larger than this is something else.
@@ -50,7 +50,7 @@ pub async fn run(args: VerifyArgs, cx: &Cx) -> Done {
         }
     };
     cx.ui.show(&value, || audit_verify::text(&outcome).trim_end().to_owned())?;
-    Ok(if audit_verify::exit_code(&outcome) == 0 { Exit::Ok } else { Exit::Error })
+    Ok(audit_verify::exit(&outcome))
 }
 
 fn unreadable(path: &Path, e: &std::io::Error) -> Failure {
@@ -62,7 +62,7 @@ fn is_proof(reader: &mut BufReader<File>) -> std::io::Result<bool> {
     let mut line = Vec::new();
     reader.by_ref().take(MAX_PROOFS).read_until(b'\n', &mut line)?;
     reader.rewind()?;
-    Ok(serde_json::from_slice::<Proof>(&line).is_ok())
+    Ok(serde_json::from_slice::<Proof>(&line).is_ok() || serde_json::from_slice::<Growth>(&line).is_ok())
 }
 
 fn proofs(reader: BufReader<File>, path: &Path, args: &VerifyArgs, cx: &Cx) -> Done {
@@ -76,5 +76,9 @@ fn proofs(reader: BufReader<File>, path: &Path, args: &VerifyArgs, cx: &Cx) -> D
     let (Ok(said) | Err(said)) = outcome;
     let value = serde_json::json!({"verified": verified, "text": said});
     cx.ui.show(&value, || said.trim_end().to_owned())?;
-    Ok(if verified { Exit::Ok } else { Exit::Error })
+    Ok(match (verified, args.key.is_empty()) {
+        (true, false) => Exit::Ok,
+        (true, true) => Exit::Untrusted,
+        (false, _) => Exit::Error,
+    })
 }

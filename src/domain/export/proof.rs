@@ -36,6 +36,9 @@ pub struct Growth {
     pub new: String,
     /// RFC 6962 §2.1.2.
     pub path: Vec<Hash>,
+    /// The key that signed both, for convenience; it proves nothing unless it is known from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier_key: Option<VerifierKey>,
 }
 
 /// Why a proof does not hold.

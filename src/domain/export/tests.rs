@@ -279,7 +279,7 @@ fn proofs_stand_on_their_own() {
     }
     assert!(!consistency_plan(77, 300).unwrap().is_empty());
     let path = consistency_proof(77, 300, &nodes).unwrap();
-    let growth = Growth { old: note(&leaves[..77], SEED), new: note(&leaves, SEED), path };
+    let growth = Growth { old: note(&leaves[..77], SEED), new: note(&leaves, SEED), path, verifier_key: None };
     assert!(verify_growth(&growth, &keys).is_ok());
     assert!(verify_growth(&Growth { old: note(&leaves[..76], SEED), ..growth.clone() }, &keys).is_err());
     assert!(verify_growth(&Growth { path: vec![], ..growth }, &keys).is_err());

@@ -72,6 +72,7 @@ fn endpoints() -> OpenApiRouter<Edge> {
         .routes(routes!(v1::audit::checkpoint::handler))
         .routes(routes!(v1::audit::checkpoints::handler))
         .routes(routes!(v1::audit::proof::handler))
+        .routes(routes!(v1::audit::consistency::handler))
         .routes(routes!(v1::deliveries::list::handler))
         .routes(routes!(v1::deliveries::replay::handler))
         .routes(routes!(v1::policy::simulate::handler))

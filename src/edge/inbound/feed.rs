@@ -3,7 +3,11 @@
 //! The caller is authenticated again before every batch: whoever is deactivated, or whose token or session ends, sees
 //! nothing more. A stream never holds up the end of the process.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use axum::response::sse;
 use futures::{Stream, stream};
@@ -17,9 +21,11 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Ctx, view::EventView},
-    domain::secret::Secret,
+    domain::{id::IdentityId, secret::Secret},
 };
 
+/// Events of the past that a stream begins with at most.
+const REPLAYED: u64 = 10_000;
 /// Events read at once.
 const BATCH: u32 = 100;
 /// Commits that come within this time are one wake-up.
@@ -64,6 +70,38 @@ pub struct Feed {
     caught_up: bool,
     pending: VecDeque<sse::Event>,
     _place: Place,
+    _share: Share,
+}
+
+/// One of the streams that a caller may have open.
+struct Share {
+    edge: Edge,
+    identity: IdentityId,
+}
+
+impl Share {
+    fn take(edge: &Edge, identity: IdentityId) -> Option<Self> {
+        let mut open = edge.streams_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = open.entry(identity).or_default();
+        if *mine >= edge.limits.streams_each {
+            return None;
+        }
+        *mine += 1;
+        Some(Self { edge: Arc::clone(edge), identity })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut open = self.edge.streams_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = open.get_mut(&self.identity).map(|mine| {
+            *mine = mine.saturating_sub(1);
+            *mine
+        });
+        if left == Some(0) {
+            open.remove(&self.identity);
+        }
+    }
 }
 
 impl Feed {
@@ -74,10 +112,13 @@ impl Feed {
         from: Option<u64>,
         render: fn(&EventView) -> Option<sse::Event>,
     ) -> Result<Self, Problem> {
-        let from = match from {
-            Some(from) => from,
-            None => edge.broker.log_size().await?,
-        };
+        let size = edge.broker.log_size().await?;
+        // Who comes back after long reads the log, and does not have all of it looked through here.
+        let from = from.map_or(size, |from| from.max(size.saturating_sub(REPLAYED)));
+        let identity = caller.context(edge).await?.actor_id();
+        let share = Share::take(edge, identity).ok_or_else(|| {
+            Problem::new(Kind::Overloaded, "you have too many event streams open; close one").retry_after(10)
+        })?;
         let place = Place::take(edge, |shared| &shared.streams, edge.limits.streams).ok_or_else(|| {
             Problem::new(Kind::Overloaded, "too many event streams are open; come again").retry_after(10)
         })?;
@@ -91,6 +132,7 @@ impl Feed {
             from,
             caught_up: false,
             _place: place,
+            _share: share,
         })
     }
 

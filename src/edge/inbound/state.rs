@@ -1,10 +1,11 @@
 //! What every handler sees: the broker, the limits, and the edge's own counters. Nothing of it outlives the process.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -73,6 +74,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Event streams at once, over all callers.
     pub streams: usize,
+    /// Event streams at once of one caller.
+    pub streams_each: usize,
     /// Calls of one identity; `None` for no bound.
     pub per_identity: Option<Rate>,
     /// Calls without a valid token from one address (one /64 of IPv6); `None` for no bound.
@@ -89,6 +92,7 @@ impl Default for Limits {
             answer_time: Duration::from_secs(30),
             in_flight: 1024,
             streams: 2048,
+            streams_each: 32,
             per_identity: Some(Rate::new(500, 1000)),
             per_address: Some(Rate::new(20, 100)),
             behind_proxy: false,
@@ -113,6 +117,8 @@ pub struct Shared {
     pub(in crate::edge) entropy: Arc<dyn Entropy>,
     pub(in crate::edge) in_flight: AtomicUsize,
     pub(in crate::edge) streams: AtomicUsize,
+    /// By caller.
+    pub(in crate::edge) streams_of: Mutex<BTreeMap<IdentityId, usize>>,
     ids: RequestIds,
 }
 
@@ -131,6 +137,7 @@ impl Shared {
             portal: parts.portal,
             in_flight: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            streams_of: Mutex::default(),
             ids: RequestIds::new(&*parts.entropy),
             entropy: parts.entropy,
         })

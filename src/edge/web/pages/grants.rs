@@ -144,7 +144,7 @@ pub async fn extend(
 ) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let duration = fields.parsed::<Ttl>("duration")?.ok_or_else(|| Problem::input("duration", "say by how long"))?;
-    let extend = Extend { duration, reason: fields.text("reason"), from: fields.parsed("from")? };
+    let extend = Extend { duration, reason: fields.text("reason"), from: fields.parsed("from")?, idempotency: None };
     carry_through(async move { edge.broker.extend(&visitor.ctx, id, extend).await }).await?;
     see_other(&format!("/grants/{id}?said=extended"))
 }

@@ -1,7 +1,8 @@
 //! `POST /v1/grants/{id}/extend`.
 
 use axum::{Json, extract::State};
-use serde::Deserialize;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
@@ -12,13 +13,13 @@ use crate::{
         auth::Authenticated,
         body::JsonBody,
         call::carry_through,
-        input::{DurationInput, PathId},
+        input::{DurationInput, PathId, body_hash, idempotency_key},
         problem::Problem,
     },
 };
 
 /// An extension.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"duration": "30m", "reason": "The restore still runs"}))]
 pub struct Extension {
@@ -30,11 +31,14 @@ pub struct Extension {
 
 /// Extend a grant
 ///
-/// A new decision under the policy of this moment; it never reaches beyond what the entitlement allows in all. Not
-/// repeatable without effect: look at `not_after` before repeating it.
+/// A new decision under the policy of this moment; it never reaches beyond what the entitlement allows in all. Without
+/// an `Idempotency-Key` every call extends: look at `not_after` before repeating it.
 #[utoipa::path(
     post, path = "/v1/grants/{id}/extend", tag = "grants", operation_id = "extendGrant",
-    params(("id" = String, Path, description = "Id of the grant, `grt_…`")),
+    params(
+        ("id" = String, Path, description = "Id of the grant, `grt_…`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters; makes a retry harmless")
+    ),
     request_body = Extension,
     responses((status = 200, description = "The grant after it", body = GrantView), Changes)
 )]
@@ -42,8 +46,12 @@ pub async fn handler(
     State(edge): State<Edge>,
     Authenticated(ctx): Authenticated,
     PathId(id): PathId<GrantId>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<Extension>,
 ) -> Result<Json<GrantView>, Problem> {
-    let extend = Extend { duration: body.duration.ttl("duration")?, reason: body.reason, from: None };
+    let key = idempotency_key(&headers)?;
+    let path = format!("/v1/grants/{id}/extend");
+    let idempotency = key.map(|key| Ok::<_, Problem>((key, body_hash(&path, &body)?))).transpose()?;
+    let extend = Extend { duration: body.duration.ttl("duration")?, reason: body.reason, from: None, idempotency };
     Ok(Json(carry_through(async move { edge.broker.extend(&ctx, id, extend).await }).await?))
 }
