@@ -307,6 +307,20 @@ async fn vault_conforms() {
 }
 
 #[tokio::test]
+async fn vault_no_time_is_not_no_limit() {
+    let w = World::new(shared().await, postgres::shared()).await;
+    let c = w.connector();
+    let over = connectors::intent(c.as_ref(), connectors::wish(new_grant(), w.parameters()), now()).await;
+    assert!(matches!(c.activate(&over).await, Err(Fault::Refused(why)) if why.contains("less than a second")));
+    assert!(w.grants().await.is_empty());
+    let (mut held, _) = w.open(c.as_ref(), LONG).await;
+    held.not_after = now();
+    assert!(matches!(c.mint(&held, &claim(2)).await, Err(Fault::Refused(_))));
+    c.revoke(&held.recipe).await.unwrap();
+    absent(c.as_ref(), &held.recipe).await;
+}
+
+#[tokio::test]
 async fn vault_a_grant_from_open_to_proof() {
     let w = World::new(shared().await, postgres::shared()).await;
     let c = w.connector();

@@ -172,6 +172,29 @@ async fn the_aws_command_line_gets_its_keys() {
     let (_, profile, _) = desk.tidegate(&["creds", "prod-aws", "--format", "aws"]).await;
     assert!(profile.starts_with('[') && profile.contains("\naws_session_token = "), "{profile}");
 
+    // A file that is there is nobody's to write over, and nothing is claimed for it.
+    let file = desk.home.dir.path().join("credentials");
+    std::fs::write(&file, "[mine]\n").unwrap();
+    let out = ["creds", "prod-aws", "--format", "aws", "--out", file.to_str().unwrap()];
+    let (code, _, err) = desk.tidegate(&out).await;
+    assert!(code != 0 && err.contains("--force") && std::fs::read_to_string(&file).unwrap() == "[mine]\n", "{err}");
+    let (code, _, err) = desk.tidegate(&[&out[..], &["--force"]].concat()).await;
+    assert!(code == 0 && !std::fs::read_to_string(&file).unwrap().contains("mine"), "{err}");
+
+    // Without a run-time directory it is kept in the user's state, where nobody else may look.
+    let state = desk.home.dir.path().join("state");
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let mut command = desk.command("tidegate");
+        command.env_remove("XDG_RUNTIME_DIR").env("XDG_STATE_HOME", &state).args(helper);
+        let (code, out, err) = desk.run(command).await;
+        assert_eq!(code, 0, "{err}");
+        keys.push(out);
+    }
+    assert_eq!(keys[0], keys[1], "claimed once");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(state.join("tidegate")).unwrap());
+    assert_eq!(mode & 0o777, 0o700);
+
     // What is kept is good for a live grant only.
     let grants = desk.child.grants().await.unwrap();
     let id = grants.iter().find(|g| g["entitlement"] == "aws:deploy").unwrap()["id"].as_str().unwrap().to_owned();
@@ -280,8 +303,11 @@ async fn git_gets_a_token_for_its_host_and_no_other() {
     let (code, said) = ask("get", format!("protocol=http\nhost={host}\n\n"), &[]).await;
     let lines: Vec<&str> = said.lines().map(|l| l.split('=').next().unwrap()).collect();
     assert_eq!((code, lines), (0, vec!["username", "password", "password_expiry_utc"]), "{said}");
+    let claims = async || desk.child.grants().await.unwrap().iter().filter_map(|g| g["claims"].as_u64()).sum::<u64>();
+    let before = claims().await;
     let (code, said) = ask("get", "protocol=https\nhost=evil.example.org\n\n".into(), &[]).await;
     assert_eq!((code, said.as_str()), (2, "quit=true\n"), "the token's audience is another host");
+    assert_eq!(claims().await, before, "and none was minted for it");
     let (code, said) = ask("get", "protocol=https\nhost=evil.example.org\n\n".into(), &["--host", &host]).await;
     assert_eq!((code, said.as_str()), (0, ""), "another helper's business");
     assert_eq!(ask("get", "protocol=http\nhost=git.example.org\n\n".into(), &[]).await, (2, String::new()), "in clear");

@@ -76,6 +76,7 @@ mod verbs_grants;
 mod verbs_help;
 mod verbs_input;
 mod verbs_machine;
+mod verbs_places;
 mod verbs_reads;
 mod web_app;
 mod web_browser;

@@ -149,6 +149,7 @@ impl Account {
             all.extend(fields.into_iter().filter(|(name, _)| wanted.contains(&name.as_str())));
             match more.as_deref() {
                 Some("false") => return Ok(Some(all)),
+                None if next.is_none() => return Ok(Some(all)),
                 Some("true") if next.is_some() && next != marker => marker = next,
                 _ => return Err(ApiError::unreachable(format!("the answer of {action} does not say where it ends"))),
             }

@@ -229,7 +229,8 @@ impl Seat for Membership<'_> {
             present = self.holds(&group.dn, &name).await?;
             details.insert("member_found_as".into(), name.into());
         }
-        let marks: BTreeSet<GrantId> = texts_of(&group, data.mark_attribute.as_deref())
+        // A mark without a membership is no access; the sweep finds it.
+        let marks: BTreeSet<GrantId> = texts_of(&group, data.mark_attribute.as_deref().filter(|_| present))
             .filter_map(|text| Data::read_mark(&data.mark, text))
             .filter(|(_, member)| member.eq_ignore_ascii_case(&data.member))
             .map(|(grant, _)| grant)
