@@ -209,6 +209,15 @@ impl Store {
         Ok(live.unwrap_or(0).min(most))
     }
 
+    /// The earliest instant at which a grant of the target wants attention.
+    pub async fn next_due(&self, target: &str) -> Result<Option<Timestamp>, StoreError> {
+        let row = query("SELECT min(due_at) AS due FROM grants WHERE target = $1 AND due_at IS NOT NULL")
+            .bind(target)
+            .fetch_one(&self.inner.readers)
+            .await?;
+        Reader::new("grants", &row).optional_instant("due")
+    }
+
     /// Names of targets that have grants which are not final, whether configured or not. One look at the index for
     /// each target, however many grants there are.
     pub async fn targets_in_use(&self) -> Result<Vec<String>, StoreError> {
