@@ -240,7 +240,7 @@ async fn open(broker: &Arc<Broker>, clock: &dyn Clock, entitlement: &str, second
     let now = clock.now();
     let actor = broker.store().subject_by_name("ana", now).await.unwrap().expect("ana");
     let correlation = CorrelationId::new(broker.entropy().ulid(now).unwrap());
-    let ctx = tidegate::broker::Ctx { actor, via: "test", correlation, now, until: None };
+    let ctx = tidegate::broker::Ctx { actor, via: "test", correlation, now, until: None, session: None };
     match broker.ask(&ctx, want(entitlement, seconds)).await.unwrap() {
         tidegate::broker::view::Asked::Recorded(view) => view.grants[0].id.clone(),
         _ => panic!("not recorded"),
