@@ -57,7 +57,11 @@ impl Broker {
                 None if unreadable.contains(&object.grant) => {}
                 None if self.is_live_elsewhere(id, object.grant).await => {
                     let object = &object.object;
-                    tracing::warn!(target = id, object, "found access of another target's live grant: two targets share this place");
+                    tracing::warn!(
+                        target = id,
+                        object,
+                        "found access of another target's live grant: two targets share this place"
+                    );
                 }
                 None => self.end_orphan(cause, id, object, &mut view).await?,
                 Some(grant) => {

@@ -250,7 +250,7 @@ fn form(action: &str, arguments: &[(&str, &str)]) -> String {
 fn answered(xml: &str, action: &str) -> Result<(), ApiError> {
     let root = format!("{action}Response");
     let whole = Document::new(xml).next_start_element().is_some_and(|element| element.local() == root)
-        && xml.trim_end().strip_suffix('>').is_some_and(|rest| rest.trim_end().ends_with(&root));
+        && xml.trim_end().strip_suffix('>').is_some_and(|rest| rest.trim_end().ends_with(&format!("/{root}")));
     if whole { Ok(()) } else { Err(ApiError::unreachable(format!("what answered {action} is not IAM"))) }
 }
 
