@@ -167,7 +167,7 @@ impl Account {
     async fn send(&self, session: Arc<Session>, body: String) -> Result<String, ApiError> {
         self.must_be_ours(&session).await?;
         let (url, region) = self.iam_endpoint();
-        let request = self.signed(&session, &url, region, &body).await?;
+        let request = self.signed(&session, &url, region, &body)?;
         let lost = |e: reqwest::Error| {
             let e = e.without_url();
             let mut cause: &dyn std::error::Error = &e;
@@ -194,13 +194,7 @@ impl Account {
         Err(ApiError::answered(&said("Code", "Unknown"), &said("Message", "no message"), status.as_u16()))
     }
 
-    async fn signed(
-        &self,
-        session: &Session,
-        url: &str,
-        region: &str,
-        body: &str,
-    ) -> Result<reqwest::Request, ApiError> {
+    fn signed(&self, session: &Session, url: &str, region: &str, body: &str) -> Result<reqwest::Request, ApiError> {
         let unsigned = |e: &dyn std::fmt::Display| ApiError::unreachable(format!("no request could be signed: {e}"));
         let identity = session.credentials().clone().into();
         let params = v4::SigningParams::builder()
