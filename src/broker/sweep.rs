@@ -75,7 +75,11 @@ impl Broker {
                     // Two targets on one server see each other's access.
                     Some(Known::Grant(grant)) if !grant.state.is_terminal() => {
                         let object = &object.object;
-                        tracing::warn!(target = id, object, "found access of another target's live grant: two targets share this place");
+                        tracing::warn!(
+                            target = id,
+                            object,
+                            "found access of another target's live grant: two targets share this place"
+                        );
                     }
                     // Nobody knows how long it may last: left alone until its end begins.
                     Some(Known::Unreadable) => {}

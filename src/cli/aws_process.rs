@@ -89,8 +89,8 @@ fn place(grant: &str) -> Option<PathBuf> {
 /// The directory, made if need be, if nobody else may look into it.
 fn private_dir(dir: &Path) -> Option<PathBuf> {
     let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    let found = fs::symlink_metadata(dir).ok().filter(|found| found.is_dir())?;
-    (found.mode() & 0o077 == 0).then(|| dir.to_owned())
+    let found = fs::symlink_metadata(dir).ok().filter(fs::Metadata::is_dir)?;
+    (found.mode() & 0o777 == 0o700).then(|| dir.to_owned())
 }
 
 /// The lock of a place, once nobody else holds it. The caller's time-out bounds the waiting.

@@ -43,7 +43,8 @@ async fn aws_keys_of_another_account_prove_nothing() {
     let object = object_name(grant);
     let recipe = Recipe { grant, object: object.clone(), data: json!({"role": role}) };
     assert!(matches!(sts.verify(&recipe).await, Presence::Unknown(_)));
-    let data = json!({"shared": {"key": format!("{}/{}", group.rsplit('/').next().unwrap(), it.user), "was_there": false}});
+    let data =
+        json!({"shared": {"key": format!("{}/{}", group.rsplit('/').next().unwrap(), it.user), "was_there": false}});
     let recipe = Recipe { grant, object, data };
     assert!(matches!(iam.verify(&recipe).await, Presence::Unknown(_)));
     assert!(iam.revoke(&recipe).await.is_err());
@@ -101,8 +102,7 @@ async fn aws_sts_a_mark_that_was_changed_strands_nothing_and_a_lost_deny_is_drif
     let one = roles.intent(connector.as_ref(), Duration::from_mins(30)).await;
     connector.activate(&one).await.unwrap();
     connector.mint(&one, &roles.claim(&one)).await.unwrap();
-    let settings =
-        json!({"roles": [roles.role], "mark": "other", "broker": broker(&roles.world, &roles.gate.url())});
+    let settings = json!({"roles": [roles.role], "mark": "other", "broker": broker(&roles.world, &roles.gate.url())});
     let renamed = build(&target("aws_sts", 2, &settings), &roles.world.parts()).unwrap();
     roles.remove_foreign(&one.recipe.object).await.unwrap();
     let Presence::Present(seen) = renamed.verify(&one.recipe).await else { panic!("absent") };

@@ -130,10 +130,11 @@ async fn ldap_recipes_of_old_end_as_before() {
 async fn ldap_two_targets_on_one_directory_are_told() {
     let w = World::new();
     let place = |base: &str| w.connector_with(&json!({ "group_base": base })).places();
-    let (all, some, other) =
-        (place("dc=example"), place("OU=Groups, DC=Example"), place("ou=other,dc=example"));
+    let (all, some, other) = (place("dc=example"), place("OU=Groups, DC=Example"), place("ou=other,dc=example"));
     assert!(some[0].starts_with(&all[0]), "{some:?} is within {all:?}");
     assert!(!some[0].starts_with(&other[0]) && !other[0].starts_with(&some[0]));
     let wish = connectors::wish(new_grant(), json!({"group": "cn=x\\,ou=groups,dc=example"}));
-    assert!(matches!(w.connector_with(&json!({})).prepare(&wish).await, Err(Fault::Refused(why)) if why.contains("group_base")));
+    assert!(
+        matches!(w.connector_with(&json!({})).prepare(&wish).await, Err(Fault::Refused(why)) if why.contains("group_base"))
+    );
 }

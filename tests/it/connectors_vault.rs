@@ -29,9 +29,9 @@ use crate::{
     connectors::{self, TARGET, config},
     connectors_postgres::{new_grant, now, password},
     servers::{
-        way::{self, Mood, Way},
         openbao::{OpenBao, shared},
         postgres::{self, Postgres},
+        way::{self, Mood, Way},
     },
 };
 

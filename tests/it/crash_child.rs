@@ -306,6 +306,19 @@ impl Child {
         self.post("/v1/requests", "ana", body).await
     }
 
+    /// The request's one grant, once it is active: a target that was too busy to be asked is asked again by the broker.
+    pub async fn active(&self, request: &Value) -> anyhow::Result<String> {
+        let mut grant = request["grants"][0].clone();
+        let id = grant["id"].as_str().context("no id")?.to_owned();
+        let until = Instant::now() + Duration::from_secs(30);
+        while matches!(grant["state"].as_str(), Some("scheduled" | "activating")) && Instant::now() < until {
+            sleep(Duration::from_millis(200)).await;
+            grant = self.get(&format!("/v1/grants/{id}"), "ana").await?;
+        }
+        ensure!(grant["state"] == "active", "not active: {grant}");
+        Ok(id)
+    }
+
     /// Does a token still work, by introspection?
     pub async fn introspect(&self, token: &str) -> anyhow::Result<bool> {
         let request = self.http.post(format!("{}/oauth/introspect", self.url)).bearer_auth(self.token("eve"));

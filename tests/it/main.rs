@@ -42,6 +42,7 @@ mod lifecycle_mover;
 mod lifecycle_postgres;
 mod lifecycle_source;
 mod measured;
+mod measured_ldap;
 mod promises;
 mod promises_later;
 mod scim_adopt;

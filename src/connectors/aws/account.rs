@@ -71,7 +71,9 @@ impl Broker {
                 return Err("settings.broker: `endpoint_url` must be https, or http on this machine".into());
             }
             if !url.username().is_empty() || url.password().is_some() {
-                return Err("settings.broker: `endpoint_url` holds no name and no password: see `credentials_file`".into());
+                return Err(
+                    "settings.broker: `endpoint_url` holds no name and no password: see `credentials_file`".into()
+                );
             }
         }
         Ok(())
@@ -272,7 +274,8 @@ impl Account {
         let config = loader.load().await;
         let credentials = obtained(&config).await?;
         // STS and IAM are asked with the same ones: who the broker is holds for both.
-        let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build();
+        let config =
+            config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build();
         let made = Session { credentials, sts: aws_sdk_sts::Client::new(&config), caller: OnceCell::new() };
         Ok(Arc::clone(session.insert(Arc::new(made))))
     }

@@ -167,7 +167,7 @@ impl Account {
     async fn send(&self, session: Arc<Session>, body: String) -> Result<String, ApiError> {
         self.must_be_ours(&session).await?;
         let (url, region) = self.iam_endpoint();
-        let request = self.signed(&session, &url, region, &body).await?;
+        let request = self.signed(&session, &url, region, &body)?;
         let lost = |e: reqwest::Error| {
             let e = e.without_url();
             let mut cause: &dyn std::error::Error = &e;
@@ -194,13 +194,7 @@ impl Account {
         Err(ApiError::answered(&said("Code", "Unknown"), &said("Message", "no message"), status.as_u16()))
     }
 
-    async fn signed(
-        &self,
-        session: &Session,
-        url: &str,
-        region: &str,
-        body: &str,
-    ) -> Result<reqwest::Request, ApiError> {
+    fn signed(&self, session: &Session, url: &str, region: &str, body: &str) -> Result<reqwest::Request, ApiError> {
         let unsigned = |e: &dyn std::fmt::Display| ApiError::unreachable(format!("no request could be signed: {e}"));
         let identity = session.credentials().clone().into();
         let params = v4::SigningParams::builder()
@@ -250,7 +244,7 @@ fn form(action: &str, arguments: &[(&str, &str)]) -> String {
 fn answered(xml: &str, action: &str) -> Result<(), ApiError> {
     let root = format!("{action}Response");
     let whole = Document::new(xml).next_start_element().is_some_and(|element| element.local() == root)
-        && xml.trim_end().strip_suffix('>').is_some_and(|rest| rest.trim_end().ends_with(&root));
+        && xml.trim_end().strip_suffix('>').is_some_and(|rest| rest.trim_end().ends_with(&format!("/{root}")));
     if whole { Ok(()) } else { Err(ApiError::unreachable(format!("what answered {action} is not IAM"))) }
 }
 

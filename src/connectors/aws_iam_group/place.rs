@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -80,7 +81,12 @@ struct Found {
 }
 
 impl Place<'_> {
-    async fn find(&self) -> Result<Found, ApiError> {
+    /// Boxed: it may make many calls.
+    fn find(&self) -> BoxFuture<'_, Result<Found, ApiError>> {
+        self.found().boxed()
+    }
+
+    async fn found(&self) -> Result<Found, ApiError> {
         let data = &self.data;
         let (id, groups) = tokio::join!(self.account.user_id(&data.user), self.account.groups_of(&data.user));
         let Some(ids) = &data.ids else {
@@ -108,7 +114,11 @@ impl Place<'_> {
     }
 
     /// Are these names still those of whom the grant is for?
-    async fn must_be_the_same(&self) -> Result<(), Fault> {
+    fn must_be_the_same(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.compared().boxed()
+    }
+
+    async fn compared(&self) -> Result<(), Fault> {
         let Some(ids) = &self.data.ids else { return Ok(()) };
         let (user, group) =
             tokio::join!(self.account.user_id(&self.data.user), self.account.group_id(&self.data.group));

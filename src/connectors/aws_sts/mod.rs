@@ -11,8 +11,8 @@ mod deny;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -341,8 +341,7 @@ impl Connector for AwsSts {
                  give the broker a user"
             )));
         }
-        let data =
-            Data { role: wanted.role.to_string(), mark: Some(self.settings.mark.clone()), sessions_end: None };
+        let data = Data { role: wanted.role.to_string(), mark: Some(self.settings.mark.clone()), sessions_end: None };
         let data = serde_json::to_value(data).map_err(|e| Fault::Refused(e.to_string()))?;
         Ok(Recipe { grant: wish.grant, object: object_name(wish.grant), data })
     }
@@ -412,7 +411,9 @@ impl Connector for AwsSts {
             (AtRole::Foreign | AtRole::Nothing, None) => Ok(()),
             (AtRole::Ours(Deny::Now(until)), Some(ends)) if until >= ends => Ok(()),
             (AtRole::Ours(_), None) => self.account.delete_role_policy(role.name(), &recipe.object).await,
-            (AtRole::Ours(_) | AtRole::Nothing, Some(ends)) => self.put(&role, recipe.grant, &data, Deny::Now(ends)).await,
+            (AtRole::Ours(_) | AtRole::Nothing, Some(ends)) => {
+                self.put(&role, recipe.grant, &data, Deny::Now(ends)).await
+            }
         };
         crate::failpoint::hit("aws_sts.revoke.denied");
         match done {
@@ -435,7 +436,8 @@ impl Connector for AwsSts {
         });
         let looked: Vec<_> = looks.buffer_unordered(WIDTH).try_collect().await?;
         let mut found = Vec::new();
-        let each = looked.iter().flat_map(|(role, denies)| denies.iter().map(move |(grant, deny)| (role, *grant, *deny)));
+        let each =
+            looked.iter().flat_map(|(role, denies)| denies.iter().map(move |(grant, deny)| (role, *grant, *deny)));
         for (role, grant, deny) in each {
             // A deny in force is not access: it stays until the last session has expired.
             let Deny::From(at) = deny else { continue };

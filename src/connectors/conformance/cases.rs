@@ -431,6 +431,7 @@ pub async fn a_lost_answer_is_made_good(h: &dyn Harness) -> Case {
     let held = open(h, c.as_ref(), h.long()).await?;
     let next = intend(h, c.as_ref(), h.long()).await?;
     if !h.trouble(Trouble::LosesAnswers).await? {
+        h.ledger().end(next.recipe.grant);
         return close(h, c.as_ref(), held.recipe()).await;
     }
     h.ledger().end(held.recipe().grant);

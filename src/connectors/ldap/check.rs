@@ -151,12 +151,17 @@ async fn look_at_group(
     let nobody = format!("cn=tidegate-check,{}", settings.group_base);
     let attribute = &settings.member_attribute;
     findings.push(match client.compare(group, attribute, &nobody).await {
-        Ok(_) => good(&format!("may compare {attribute} of {group}"), "a member can be told from one who is none".into()),
+        Ok(_) => {
+            good(&format!("may compare {attribute} of {group}"), "a member can be told from one who is none".into())
+        }
         Err(e) if e.code == 0 => return Err(e.fault),
         Err(e) => bad(
             &format!("may compare {attribute} of {group}"),
             e.fault.to_string(),
-            format!("access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break", settings.bind_dn),
+            format!(
+                "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
+                settings.bind_dn
+            ),
         ),
     });
     for attribute in [Some(settings.member_attribute.as_str()), settings.mark_attribute()].into_iter().flatten() {

@@ -88,6 +88,19 @@ impl Told for (Vec<SearchEntry>, LdapResult) {
     }
 }
 
+/// A connection that has not answered yet. Nobody uses it again if it does not: neither when the time of the call is up,
+/// nor when whoever made the call gives up before that.
+struct Silent<'a>(Option<&'a Mutex<Option<Ldap>>>);
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        // Whoever holds the lock is about to open another one.
+        if let Some(Ok(mut kept)) = self.0.map(Mutex::try_lock) {
+            kept.take();
+        }
+    }
+}
+
 /// What a call can end with.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -271,14 +284,16 @@ impl Client {
         let Some(slot) = self.slots.get(slot) else { return Err(self.unavailable("no connections are configured")) };
         for fresh in [false, true] {
             let ldap = self.connection(slot, fresh).await?;
-            match timeout(self.limit, op(ldap)).await {
+            let mut silent = Silent(Some(slot));
+            let answer = timeout(self.limit, op(ldap)).await;
+            if answer.is_ok() {
+                silent.0 = None;
+            }
+            match answer {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(e)) if !fresh && is_lost(&e) => {}
                 Ok(Err(e)) => return Err(self.broken(&e)),
-                Err(_) => {
-                    slot.lock().await.take();
-                    return Err(self.unavailable("no answer in time"));
-                }
+                Err(_) => return Err(self.unavailable("no answer in time")),
             }
         }
         Err(self.unavailable("the connection was lost"))

@@ -80,7 +80,8 @@ pub(super) async fn find(client: &Client, settings: &Settings, holder: &str, gro
             _ => return Err(Fault::Refused(format!("{} has not exactly one {}", user.dn, settings.member_value))),
         }
     };
-    let Some(entry) = client.entry(group, "(objectClass=*)", &[identity::attribute(settings.style)], None).await? else {
+    let Some(entry) = client.entry(group, "(objectClass=*)", &[identity::attribute(settings.style)], None).await?
+    else {
         return Err(Fault::Refused(format!("{group} cannot be read")));
     };
     if !is_below(&entry.dn, &settings.group_base) {

@@ -39,10 +39,13 @@ fn is_uuid(text: &str) -> bool {
 
 /// A GUID as it is written: its first three numbers have their bytes the other way round (MS-DTYP §2.3.4.2).
 fn guid(bytes: &[u8]) -> Option<String> {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = <[u8; 16]>::try_from(bytes).ok()?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let (first, last) = rest.split_at(2);
-    Some(format!("{}-{}-{}-{}-{}", hex(&[d, c, b, a]), hex(&[f, e]), hex(&[h, g]), hex(first), hex(last)))
+    if bytes.len() != 16 {
+        return None;
+    }
+    let part = |from: usize, to: usize| bytes.get(from..to).unwrap_or_default().to_vec();
+    let turned = |from, to| part(from, to).into_iter().rev().collect::<Vec<u8>>();
+    let parts = [turned(0, 4), turned(4, 6), turned(6, 8), part(8, 10), part(10, 16)];
+    Some(parts.map(hex::encode).join("-"))
 }
 
 /// The filter that only the entry of that id fits.

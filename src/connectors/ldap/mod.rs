@@ -74,7 +74,13 @@ pub fn build(config: &TargetConfig, parts: &Parts) -> Result<Arc<dyn Connector>,
 
 impl Directory {
     fn membership(&self, data: Data) -> Membership<'_> {
-        Membership { client: &self.client, settings: &self.settings, clock: self.clock.as_ref(), data, found_now: false }
+        Membership {
+            client: &self.client,
+            settings: &self.settings,
+            clock: self.clock.as_ref(),
+            data,
+            found_now: false,
+        }
     }
 
     /// Boxed: a call to a directory has much to remember.

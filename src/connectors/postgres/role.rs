@@ -279,11 +279,7 @@ pub(super) async fn mint(
         // Without it the holder's libpq would not know the server.
         public.insert("tls_root_cert".into(), authority.into());
     }
-    Ok(Minted {
-        public,
-        secrets: vec![("password".into(), password)],
-        expires_at: intent.not_after,
-    })
+    Ok(Minted { public, secrets: vec![("password".into(), password)], expires_at: intent.not_after })
 }
 
 fn public(plan: &Plan, settings: &Settings, parameters: &Parameters) -> serde_json::Map<String, serde_json::Value> {

@@ -54,7 +54,9 @@ impl Settings {
         }
         let urls = [Some(&it.address), it.holder_address.as_ref()];
         if urls.into_iter().flatten().any(|url| !url.username().is_empty() || url.password().is_some()) {
-            return wrong("`address` and `holder_address` hold no name and no password: the broker's token is in a file");
+            return wrong(
+                "`address` and `holder_address` hold no name and no password: the broker's token is in a file",
+            );
         }
         let local = it.address.host_str().is_some_and(|h| ["localhost", "127.0.0.1", "[::1]"].contains(&h));
         if it.address.scheme() == "http" && !local {

@@ -36,7 +36,9 @@ struct Suite<'a> {
 #[async_trait]
 impl Harness for Suite<'_> {
     async fn connector(&self) -> Result<Arc<dyn Connector>, String> {
-        Ok(super::connector(&self.world.settings(&serde_json::json!({"port": self.way.port, "holder_port": self.world.server.port()}))))
+        Ok(super::connector(
+            &self.world.settings(&serde_json::json!({"port": self.way.port, "holder_port": self.world.server.port()})),
+        ))
     }
 
     fn ledger(&self) -> &FakeLedger {

@@ -20,9 +20,9 @@ const ANA_ID: &str = "the id of ana...";
 fn resolved(name: &str) -> String {
     let guid = |id: &str| {
         let b = id.as_bytes();
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let first = [b[3], b[2], b[1], b[0]];
-        format!("<GUID={}-{}-{}-{}-{}>", hex(&first), hex(&[b[5], b[4]]), hex(&[b[7], b[6]]), hex(&b[8..10]), hex(&b[10..]))
+        let parts = [&first[..], &[b[5], b[4]], &[b[7], b[6]], &b[8..10], &b[10..]].map(hex::encode);
+        format!("<GUID={}>", parts.join("-"))
     };
     match name {
         name if name == guid(GROUP_ID) => GROUP.to_owned(),

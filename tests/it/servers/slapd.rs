@@ -110,7 +110,8 @@ impl Slapd {
 
     /// Start it again with these access rules before its own.
     pub fn access(&self, rules: &str) {
-        let conf = configuration(&self.server.dir).replace("access to attrs=userPassword", &format!("{rules}\naccess to attrs=userPassword"));
+        let conf = configuration(&self.server.dir)
+            .replace("access to attrs=userPassword", &format!("{rules}\naccess to attrs=userPassword"));
         fs::write(self.server.dir.join("slapd.conf"), conf).unwrap();
         self.stop();
         self.again();
