@@ -33,6 +33,9 @@ use super::{
 };
 use crate::domain::audit::Event;
 
+/// What is let in must be finished within this when the writer closes.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// How many commits, and how many changes they carried.
 #[derive(Debug, Default)]
 pub struct WriteStats {
@@ -141,20 +144,28 @@ impl Writer {
         outcome.await.unwrap_or(Err(StoreError::Unconfirmed))
     }
 
+    /// Let nothing new in, and finish what is: whoever was let in is answered.
     pub(super) async fn close(&self) {
-        let mut state = self.shared.state.lock().await;
-        loop {
-            self.shared.commit(&mut state).await;
-            if self.shared.queue().is_empty() {
-                break;
+        self.shared.room.close();
+        let finished = async {
+            loop {
+                let mut state = self.shared.state.lock().await;
+                self.shared.commit(&mut state).await;
+                drop(state);
+                if self.waiting() == 0 {
+                    break;
+                }
+                // Who holds a place may be about to take the lock.
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(CLOSING, finished).await;
+        let mut state = self.shared.state.lock().await;
         self.committer.abort();
         if let Some(connection) = state.connection.take() {
             use sqlx::Connection;
             let _ = connection.close().await;
         }
-        self.shared.room.close();
     }
 }
 
