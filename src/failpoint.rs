@@ -3,7 +3,6 @@
 /// If `TIDEGATE_FAILPOINT` names this point, kill this very process with SIGKILL, as `kill -9` would. `name@3` means
 /// the third time that the point is reached, `panic:name` that it panics there instead.
 #[cfg(feature = "failpoints")]
-#[allow(clippy::panic, reason = "a panic is what the test wants")]
 pub fn hit(point: &str) {
     use std::sync::{
         LazyLock,
@@ -23,9 +22,7 @@ pub fn hit(point: &str) {
     let Some((name, left)) = &*ARMED else { return };
     let (name, panics) = name.strip_prefix("panic:").map_or((name.as_str(), false), |name| (name, true));
     if name == point && left.fetch_sub(1, Ordering::AcqRel) == 1 {
-        if panics {
-            panic!("at {point}, as the test wants");
-        }
+        assert!(!panics, "at {point}, as the test wants");
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::thread::park();
     }

@@ -159,6 +159,7 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
         ),
         ("POST /v1/targets/{id}/check", "/v1/targets/dev-token/check".into(), json!({})),
         ("POST /v1/targets/{id}/sweep", "/v1/targets/dev-token/sweep".into(), json!({})),
+        ("DELETE /v1/sources/{source}/tokens/{id}", format!("/v1/sources/hr/tokens/tok_{NO_ONE}"), json!({})),
         ("POST /v1/tokens", "/v1/tokens".into(), json!({"label": "another"})),
         ("DELETE /v1/tokens/{id}", format!("/v1/tokens/{token}"), json!({})),
         ("POST /v1/workloads", "/v1/workloads".into(), json!({"name": "new-bot", "display_name": "New"})),

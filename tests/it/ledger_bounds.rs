@@ -51,7 +51,7 @@ async fn a_sweep_pages_through_what_is_active(db: Db) {
     world.advance(1);
     let eve = world.who("eve").await;
     let swept = world.broker.sweep_target(&eve, DIRECTORY).await.unwrap();
-    assert_eq!(swept.found as usize, MANY - 2);
+    assert_eq!(swept.found, MANY as u64 - 2);
     let missing: BTreeSet<String> = swept.missing.iter().cloned().collect();
     assert_eq!(missing, [first.clone(), last.clone()].into());
     assert!(swept.orphans_ended.is_empty() && swept.wider.is_empty());
