@@ -218,12 +218,13 @@ impl Store {
         Ok(query(SQL).bind(now.micros()).fetch_optional(&self.inner.readers).await?.is_some())
     }
 
-    /// Where a message hangs, if there is to be one: `Some(None)` if it does not hang yet.
+    /// Where a message hangs, if there is to be one: `Some(None)` if it does not hang yet, `None` if it never will.
     pub async fn slack_place(&self, id: &str) -> Result<Option<Option<(String, String)>>, StoreError> {
-        let row = query("SELECT channel, ts FROM slack_messages WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&self.inner.readers)
-            .await?;
+        let row =
+            query("SELECT channel, ts FROM slack_messages WHERE id = $1 AND (ts IS NOT NULL OR due_at IS NOT NULL)")
+                .bind(id)
+                .fetch_optional(&self.inner.readers)
+                .await?;
         let Some(row) = row else { return Ok(None) };
         let r = Reader::new("slack_messages", &row);
         Ok(Some(r.optional_text("channel")?.zip(r.optional_text("ts")?)))

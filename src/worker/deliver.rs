@@ -21,7 +21,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Standard Webhooks' schedule of retries; the last one repeats until a day after the first, then it is given up.
 const RETRIES: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// After a round in which it took nothing, a receiver is left alone for so long.
+/// After a round in which it took none of several messages, a receiver is left alone for so long.
 const REST: Duration = Duration::from_secs(30);
 
 /// Receivers that are being spoken to, each by a task of its own: one that hangs holds up nobody else.
@@ -129,7 +129,8 @@ impl Workers {
                 Err(error) => tracing::error!(error = %error, "a message in the outbox does not decode"),
             }
         }
-        let mut took = messages.is_empty();
+        // One message alone has its own schedule; several that all fail say something of the receiver.
+        let mut took = messages.len() <= 1;
         for result in join_all(messages.into_iter().map(|m| self.deliver(m, gone.as_deref()))).await {
             took |= result?;
         }

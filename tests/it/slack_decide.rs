@@ -152,7 +152,9 @@ async fn what_policy_grants_by_itself_is_extended_with_a_click() {
     let after = desk.world.grant(&grant.id).await.not_after.unwrap();
     assert_eq!(after.seconds_since(before).seconds(), 3600);
     // A second click on what was shown before moves nothing.
-    desk.fake.click("U0ANA", &message.channel, &message.ts, "extend", Some(&shown)).await;
+    let mut second = desk.fake.click_payload("U0ANA", &message.channel, &message.ts, "extend", None).unwrap();
+    second["actions"][0]["value"] = json!(shown);
+    desk.fake.interaction(&second).await;
     desk.whispered("U0ANA", "moved already").await;
     assert_eq!(desk.world.grant(&grant.id).await.not_after, Some(after));
 }

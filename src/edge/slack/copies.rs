@@ -63,10 +63,14 @@ impl Slack {
         let rows = self.broker.lease_slack_messages(BATCH).await?;
         let taken = rows.len();
         let mut running = stream::iter(rows.into_iter().map(|row| self.copy(row))).buffer_unordered(WIDTH);
+        // One that could not be noted keeps no other one from being noted.
+        let mut noted = Ok(taken);
         while let Some(result) = running.next().await {
-            result?;
+            if let Err(error) = result {
+                noted = Err(error);
+            }
         }
-        Ok(taken)
+        noted
     }
 
     async fn copy(&self, row: MessageRow) -> Result<(), BrokerError> {

@@ -232,7 +232,14 @@ pub(super) fn outcome(page: &RequestPage, portal: &str) -> Sheet {
             }
         }
         RequestState::Denied | RequestState::Lapsed | RequestState::Cancelled => {
-            buttons.push(button("again", "Ask again", &r.id, "Ask for the same again"));
+            // A form here asks for one thing; all of a bundle is asked for again in the portal.
+            if r.entitlements.len() > 1 {
+                let to = format!("{portal}/request?again={}", r.id);
+                let again = link("Ask again", &to, "Ask for the same again in the portal");
+                blocks.push(actions(&format!("again {}", r.id), vec![again]));
+            } else {
+                buttons.push(button("again", "Ask again", &r.id, "Ask for the same again"));
+            }
         }
         RequestState::Pending => {}
     }

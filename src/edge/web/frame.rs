@@ -74,10 +74,19 @@ const PLACES: [(&str, &str, &str, bool, bool); 8] = [
 ];
 
 /// What a form did, said on the page that follows it. The address carries the key, never the words.
-const SAYINGS: [(&str, &str); 16] = [
+const SAYINGS: [(&str, &str); 19] = [
     ("asked", "Your request is on its way."),
     ("approved", "Your approval is recorded."),
     ("denied", "The request is denied. The requester can ask again."),
+    ("denied-all", "The marked requests are denied. Their requesters can ask again."),
+    (
+        "denied-some",
+        "Some of the marked requests are denied; the others had been decided meanwhile, or are not yours to decide.",
+    ),
+    (
+        "denied-none",
+        "None of the marked requests was denied: they had been decided meanwhile, or are not yours to decide.",
+    ),
     ("cancelled", "The request is taken back."),
     ("released", "The access is being taken away. It is over when the target has confirmed it."),
     ("revoked", "The access is being taken away. It is over when the target has confirmed it."),
@@ -121,7 +130,8 @@ impl Frame {
             places,
             csrf: visitor.csrf.clone(),
             theme: visitor.theme,
-            said: key.and_then(saying),
+            // What a form did is said to whoever comes from that form. "Sign in again" comes back from elsewhere.
+            said: key.filter(|key| visitor.from_here || *key == "proved").and_then(saying),
             inbox,
             ..Self::outside(title, now)
         }

@@ -37,6 +37,8 @@ pub struct Visitor {
     pub theme: Option<&'static str>,
     /// Where this call goes to, with its query, for coming back to it.
     pub here: String,
+    /// It was not a link on another site that led here, as far as the browser says.
+    pub from_here: bool,
     edge: Edge,
 }
 
@@ -65,7 +67,8 @@ impl Visitor {
         let ctx = admit(edge, &call, known, given.is_some())?;
         let (session, csrf) = rest.ok_or_else(|| Problem::unauthenticated(true))?;
         let here = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-        Ok(Self { ctx, session, csrf, theme: cookie::theme(&parts.headers), here, edge: Arc::clone(edge) })
+        let from_here = parts.headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
+        Ok(Self { ctx, session, csrf, from_here, theme: cookie::theme(&parts.headers), here, edge: Arc::clone(edge) })
     }
 }
 

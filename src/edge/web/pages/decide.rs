@@ -87,16 +87,23 @@ pub async fn cancel(
 pub async fn deny_many(State(edge): State<Edge>, posted: Posted) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;
     let decide = Decide { comment: fields.text("comment"), ..Decide::default() };
-    let mut late = None;
+    let mut late = 0_u32;
+    let mut asked = 0_u32;
     for id in fields.all("id").into_iter().take(AT_ONCE) {
-        let id: RequestId = id.parse().map_err(|_| Problem::not_found("request"))?;
+        asked += 1;
+        let Ok(id) = id.parse::<RequestId>() else {
+            late += 1;
+            continue;
+        };
         let (edge, ctx, decide) = (edge.clone(), visitor.ctx.clone(), decide.clone());
-        if let Err(problem) = carry_through(async move { edge.broker.deny(&ctx, id, decide).await }).await {
-            late = Some(problem);
+        if carry_through(async move { edge.broker.deny(&ctx, id, decide).await }).await.is_err() {
+            late += 1;
         }
     }
-    match late {
-        Some(problem) => Err(problem),
-        None => see_other("/approvals?said=denied"),
-    }
+    see_other(match (asked, late) {
+        (0, _) => "/approvals",
+        (_, 0) => "/approvals?said=denied-all",
+        (all, some) if some < all => "/approvals?said=denied-some",
+        _ => "/approvals?said=denied-none",
+    })
 }
