@@ -148,9 +148,7 @@ fn search(operation: &StructureTag, shows_time: bool, state: &State) -> Vec<Vec<
     let mut replies = Vec::new();
     if base.is_empty() {
         replies.push(entry("", &[("supportedControl", vec![LINK_TTL.into()])]));
-    } else if base.eq_ignore_ascii_case("OU=People,DC=example") {
-        replies.push(entry(ANA, &[("objectGUID", vec![ANA_ID.into()])]));
-    } else if base.eq_ignore_ascii_case(ANA) {
+    } else if ["OU=People,DC=example", ANA].iter().any(|name| base.eq_ignore_ascii_case(name)) {
         replies.push(entry(ANA, &[("objectGUID", vec![ANA_ID.into()])]));
     } else if base.eq_ignore_ascii_case(GROUP) {
         let range =

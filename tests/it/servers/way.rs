@@ -111,10 +111,10 @@ pub fn honest(_: &[u8]) -> Told {
 /// HTTP/1.1: whatever is no GET, HEAD or LIST is a change.
 pub fn http(bytes: &[u8]) -> Told {
     let starts = |method: &&str| bytes.starts_with(method.as_bytes());
-    if ["GET ", "HEAD ", "LIST "].iter().any(|m| starts(&m)) {
+    if ["GET ", "HEAD ", "LIST "].iter().any(starts) {
         return Told::Passes;
     }
-    if ["PUT ", "POST ", "DELETE ", "PATCH "].iter().any(|m| starts(&m)) {
+    if ["PUT ", "POST ", "DELETE ", "PATCH "].iter().any(starts) {
         return Told::Lied(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec());
     }
     Told::Swallowed
