@@ -2,6 +2,9 @@
 
 /// If `TIDEGATE_FAILPOINT` names this point, kill this very process with SIGKILL, as `kill -9` would. `name@3` means
 /// the third time that the point is reached, `panic:name` that it panics there instead.
+///
+/// # Panics
+/// If that is what the test wants.
 #[cfg(feature = "failpoints")]
 pub fn hit(point: &str) {
     use std::sync::{

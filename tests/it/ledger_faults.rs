@@ -123,10 +123,10 @@ async fn changed_policy_files_are_taken_up_or_refused(db: Db) {
         world.ask("ana", want(READ, 600)).await.unwrap();
         edit(&catalog, "title = 7", "title = \"Read orders\"");
         eventually("and mended", || async { told("policy.loaded").await == 2 && version() == first }).await;
+        let refused = events(&world).await.into_iter().find(|e| e.action == "policy.rejected").unwrap();
+        assert!(refused.details["to"].as_str().unwrap().contains("catalog.toml"), "{:?}", refused.details);
     })
     .await;
-    let loaded = events(&world).await.into_iter().find(|e| e.action == "policy.rejected").unwrap();
-    assert!(loaded.details["to"].as_str().unwrap().contains("catalog.toml"), "{:?}", loaded.details);
 }
 
 /// A schedule that comes due every minute of the test's clock.

@@ -119,7 +119,9 @@ async fn access_tokens_from_before_stay_refused(db: Db) {
     for active in [false, true] {
         world.advance(1);
         let change = WorkloadChange { active: Some(active), ..WorkloadChange::default() };
-        world.broker.update_workload(&world.who("ana").await, id, change).await.unwrap();
+        // Its owner switches it off; only an administrator switches it on again.
+        let who = if active { "eve" } else { "ana" };
+        world.broker.update_workload(&world.who(who).await, id, change).await.unwrap();
         assert!(world.broker.authenticate(&token, "test").await.is_err(), "{db:?}: active {active}");
         assert!(!is_live(&world, &token).await, "{db:?}: active {active}");
     }
