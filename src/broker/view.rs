@@ -219,6 +219,8 @@ pub struct RequestView {
     /// For each target: what revoking will mean, shown before anybody approves.
     pub revocation: Vec<RevocationView>,
     /// Hash of what approving it would open. Sent along with a decision, it is refused if they changed meanwhile.
+    #[serde(default)]
+    #[schema(required = true)]
     pub terms: String,
     /// Ties together everything that follows from the call.
     pub correlation_id: String,

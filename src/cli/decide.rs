@@ -102,7 +102,7 @@ async fn decide(
     if let Some(ttl) = duration {
         body.insert("duration".to_owned(), json!(ttl));
     }
-    if verb != "cancel" {
+    if verb != "cancel" && !before.terms.is_empty() {
         body.insert("terms".to_owned(), before.terms.into());
     }
     let answer = cx.client()?.post(&["v1", "requests", id, verb], &Value::Object(body)).await?;

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    fn claims(more: Value) -> Claims {
+    fn claims(more: &Value) -> Claims {
         let mut all = json!({"iss": "https://idp.example", "sub": "1", "aud": "tidegate", "exp": 2, "iat": 1});
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         from_value(all).unwrap()
@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn what_the_token_leaves_out_is_asked_for() {
-        assert!(claims(json!({})).are_short(None));
-        assert!(!claims(json!({"email": "a@b"})).are_short(None));
-        assert!(claims(json!({"email": "a@b"})).are_short(Some("preferred_username")));
-        assert!(!claims(json!({"email": "a@b", "preferred_username": "a"})).are_short(Some("preferred_username")));
+        assert!(claims(&json!({})).are_short(None));
+        assert!(!claims(&json!({"email": "a@b"})).are_short(None));
+        assert!(claims(&json!({"email": "a@b"})).are_short(Some("preferred_username")));
+        assert!(!claims(&json!({"email": "a@b", "preferred_username": "a"})).are_short(Some("preferred_username")));
     }
 
     #[test]
@@ -220,14 +220,14 @@ mod tests {
             let info = json!({"sub": sub, "email": "a@b", "email_verified": true, "name": "Other", "locale": "de"});
             from_value::<UserInfo>(info).unwrap()
         };
-        let mut mine = claims(json!({"name": "Ana"}));
+        let mut mine = claims(&json!({"name": "Ana"}));
         assert!(!mine.add(info("2")) && mine.email.is_none());
         assert!(mine.add(info("1")));
         let vouched = mine.vouched("https://idp.example".to_owned(), None, false);
         assert_eq!((vouched.email.as_deref(), vouched.display_name.as_deref()), (Some("a@b"), Some("Ana")));
         assert_eq!(vouched.claims["locale"], "de");
         // An unverified e-mail of the token is not verified by a word about another one.
-        let mut other = claims(json!({"email": "x@y"}));
+        let mut other = claims(&json!({"email": "x@y"}));
         assert!(other.add(info("1")));
         assert_eq!(other.vouched(String::new(), None, false).email, None);
     }

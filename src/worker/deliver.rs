@@ -111,9 +111,10 @@ impl Workers {
     async fn deliver_to(&self, name: &str) -> Result<bool, StoreError> {
         let now = self.broker.now();
         let store = self.broker.store();
-        let gone = match self.notifiers.contains_key(name) {
-            true => store.notifier_gone(name).await?,
-            false => Some(format!("no notifier `{name}` is configured")),
+        let gone = if self.notifiers.contains_key(name) {
+            store.notifier_gone(name).await?
+        } else {
+            Some(format!("no notifier `{name}` is configured"))
         };
         let leased = loop {
             let mut tx = store.begin_background().await?;

@@ -39,7 +39,8 @@ fn every_line_of_the_tutorial_works() {
     assert!(said.by_ref().map_while(Result::ok).any(|line| line.contains("Tokens ")), "it says where everything is");
     let log = std::thread::spawn(move || said.map_while(Result::ok).count());
     // Each line says what it is before it says anything else, so that a failure names it.
-    let script: String = rest.iter().map(|l| format!("echo '$ {}'\n{l}\n", l.replace('\'', "'\\''"))).collect();
+    let named: Vec<String> = rest.iter().map(|l| format!("echo '$ {}'\n{l}", l.replace('\'', "'\\''"))).collect();
+    let script = named.join("\n");
     let run = shell(&script).output().unwrap();
     let shown = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{shown}");
