@@ -9,7 +9,10 @@ CREATE INDEX sign_in_codes_session ON sign_in_codes (session_id) WHERE session_i
 ALTER TABLE tokens ADD COLUMN session_id TEXT;
 CREATE INDEX tokens_session ON tokens (session_id) WHERE session_id IS NOT NULL AND revoked_at IS NULL;
 
--- One person is one subject of a provider.
+-- One person is one subject of a provider: of several, the one that was seen first.
+DELETE FROM logins WHERE EXISTS (
+  SELECT 1 FROM logins AS first WHERE first.identity_id = logins.identity_id AND first.issuer = logins.issuer
+  AND (first.created_at < logins.created_at OR (first.created_at = logins.created_at AND first.subject < logins.subject)));
 CREATE UNIQUE INDEX logins_one ON logins (identity_id, issuer);
 
 -- Leases of a message since it was last known whether it went out: above one, it is looked for before it is posted.

@@ -43,15 +43,13 @@ pub(super) fn start(
 }
 
 async fn move_log(open: &mut Option<AnyConnection>, options: &AnyConnectOptions) -> Result<(), StoreError> {
-    let connection = match open {
-        Some(connection) => connection,
-        None => {
-            let mut fresh = connection::connect(options).await?;
-            // Neither a reader nor the writer is waited for.
-            fresh.execute("PRAGMA busy_timeout = 10").await?;
-            open.insert(fresh)
-        }
-    };
+    if open.is_none() {
+        let mut fresh = connection::connect(options).await?;
+        // Neither a reader nor the writer is waited for.
+        fresh.execute("PRAGMA busy_timeout = 10").await?;
+        *open = Some(fresh);
+    }
+    let Some(connection) = open else { return Ok(()) };
     let row = query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *connection).await?;
     if Reader::new("wal_checkpoint", &row).integer("log")? >= PAGES {
         query("PRAGMA wal_checkpoint(RESTART)").fetch_one(&mut *connection).await?;

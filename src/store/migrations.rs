@@ -29,7 +29,6 @@ macro_rules! migrations {
             8 "shared access" "0008_shared_access.sql",
             9 "account order" "0009_account_order.sql",
             10 "people" "0010_people.sql",
-            12 "pending of" "0012_pending_of.sql",
         )
     };
 }

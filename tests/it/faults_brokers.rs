@@ -128,7 +128,12 @@ async fn an_end_meets_an_extension_and_a_claim(db: Db) {
     for n in 0..6 {
         let grant = one.open("ana", "tokens:orders-read", 600).await;
         let id: GrantId = grant.id.parse().unwrap();
-        let extend = Extend { duration: Ttl::from_seconds(60).unwrap(), reason: "longer".to_owned(), from: None, idempotency: None };
+        let extend = Extend {
+            duration: Ttl::from_seconds(60).unwrap(),
+            reason: "longer".to_owned(),
+            from: None,
+            idempotency: None,
+        };
         let reap = async {
             while !one.state(&grant.id).await.is_terminal() {
                 one.settle().await;
@@ -144,7 +149,12 @@ async fn an_end_meets_an_extension_and_a_claim(db: Db) {
         ended.unwrap();
         let now = one.grant(&grant.id).await;
         assert_eq!((now.state, now.end_reason), (GrantState::Ended, Some(EndReason::Revoked)), "{db:?} {n}");
-        let extend = Extend { duration: Ttl::from_seconds(60).unwrap(), reason: "longer".to_owned(), from: None, idempotency: None };
+        let extend = Extend {
+            duration: Ttl::from_seconds(60).unwrap(),
+            reason: "longer".to_owned(),
+            from: None,
+            idempotency: None,
+        };
         assert!(one.broker.extend(&ana, id, extend).await.is_err(), "{db:?} {n}: over is over");
         assert!(other.broker.claim(&ana, id).await.is_err(), "{db:?} {n}: over is over");
     }

@@ -187,7 +187,7 @@ async fn nothing_is_opened_for_which_the_lease_could_end_first(db: Db) {
 fn outcomes<T>(results: &[Result<T, BrokerError>]) -> (usize, usize) {
     let done = results.iter().filter(|r| r.is_ok()).count();
     let many = results.iter().filter(|r| matches!(r, Err(BrokerError::TooMany(_)))).count();
-    assert_eq!(done + many, results.len(), "{:?}", results.iter().filter_map(|r| r.as_ref().err()).next());
+    assert_eq!(done + many, results.len(), "{:?}", results.iter().find_map(|r| r.as_ref().err()));
     (done, many)
 }
 

@@ -154,7 +154,11 @@ async fn step(world: &World, dice: &mut Dice) {
             let why = "drill".to_owned();
             match dice.roll(5) {
                 0 => drop(broker.claim(&ctx, id).await),
-                1 => drop(broker.extend(&ctx, id, Extend { duration: ttl(60), reason: why, from: None, idempotency: None }).await),
+                1 => drop(
+                    broker
+                        .extend(&ctx, id, Extend { duration: ttl(60), reason: why, from: None, idempotency: None })
+                        .await,
+                ),
                 // Both wait for their end, which nobody brings about here: begun and left.
                 2 => drop(tokio::time::timeout(std::time::Duration::from_millis(50), broker.release(&ctx, id)).await),
                 3 => drop(

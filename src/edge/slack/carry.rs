@@ -156,7 +156,8 @@ impl Slack {
             }
             SlackDeed::Extend { grant, from } => match self.broker.extension_of(&ctx, *grant).await {
                 Ok(Some(duration)) => {
-                    let extend = Extend { duration, reason: "extended in Slack".to_owned(), from: *from, idempotency: None };
+                    let extend =
+                        Extend { duration, reason: "extended in Slack".to_owned(), from: *from, idempotency: None };
                     match self.broker.extend(&ctx, *grant, extend).await {
                         Ok(_) => Said::Line(format!("Extended by {}.", span(duration.seconds()))),
                         Err(error) => said(&error, None),
