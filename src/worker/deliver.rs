@@ -1,13 +1,13 @@
 //! Outbox delivery: at least once, with back-off; the receiver drops repeats by id.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use futures::future::join_all;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 
 use super::Workers;
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 const BATCH: u32 = 32;
 const LEASE: Duration = Duration::from_secs(60);
-/// Standard Webhooks' schedule of retries; the last one repeats until a day after the first, then it is given up.
+/// Standard Webhooks' schedule of retries: over some three days, then it is given up.
 const RETRIES: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 /// After a round in which it took none of several messages, a receiver is left alone for so long.
@@ -27,34 +27,30 @@ const REST: Duration = Duration::from_secs(30);
 /// Receivers that are being spoken to, each by a task of its own: one that hangs holds up nobody else.
 #[derive(Default)]
 struct AtWork {
-    tasks: JoinSet<(String, Result<bool, StoreError>)>,
-    names: BTreeSet<String>,
+    tasks: JoinSet<Result<bool, StoreError>>,
+    names: HashMap<task::Id, String>,
     resting: BTreeMap<String, Timestamp>,
 }
 
 impl AtWork {
-    fn ended(&mut self, ended: Result<(String, Result<bool, StoreError>), JoinError>, now: Timestamp) {
+    fn ended(&mut self, ended: Result<(task::Id, Result<bool, StoreError>), JoinError>, now: Timestamp) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(name) = self.names.remove(&id) else { return };
         match ended {
-            Ok((name, outcome)) => {
-                self.names.remove(&name);
-                match outcome {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        self.resting.insert(name, now.plus_std(REST));
-                    }
-                    Err(error) => {
-                        tracing::warn!(notifier = name, error = %error, "what became of messages could not be noted");
-                        self.resting.insert(name, now.plus_std(REST));
-                    }
-                }
+            Ok((_, Ok(true))) => return,
+            Ok((_, Ok(false))) => {}
+            Ok((_, Err(error))) => {
+                tracing::warn!(notifier = name, error = %error, "what became of messages could not be noted");
             }
             Err(error) => {
-                // Whose task it was is not known any more: all are looked at again once they have ended.
                 metrics::counter!("tidegate_worker_panics_total").increment(1);
-                tracing::error!(error = %error, "a delivery panicked");
-                self.names.clear();
+                tracing::error!(notifier = name, error = %error, "a delivery panicked");
             }
         }
+        self.resting.insert(name, now.plus_std(REST));
     }
 }
 
@@ -76,7 +72,7 @@ impl Workers {
             tokio::select! {
                 () = self.closing().cancelled() => break,
                 _ = committed.changed() => {}
-                Some(ended) = at_work.tasks.join_next() => {
+                Some(ended) = at_work.tasks.join_next_with_id() => {
                     at_work.ended(ended, self.broker.now());
                 }
                 () = tokio::time::sleep(self.rhythm.tick) => {}
@@ -94,15 +90,13 @@ impl Workers {
         let due = self.broker.store().notifiers_due(now).await?;
         let mut begun = 0;
         for name in due {
-            if at_work.resting.contains_key(&name) || !at_work.names.insert(name.clone()) {
+            if at_work.resting.contains_key(&name) || at_work.names.values().any(|busy| *busy == name) {
                 continue;
             }
             begun += 1;
-            let workers = Arc::clone(self);
-            at_work.tasks.spawn(async move {
-                let outcome = workers.deliver_to(&name).await;
-                (name, outcome)
-            });
+            let (workers, receiver) = (Arc::clone(self), name.clone());
+            let task = at_work.tasks.spawn(async move { workers.deliver_to(&receiver).await });
+            at_work.names.insert(task.id(), name);
         }
         Ok(begun)
     }

@@ -70,6 +70,7 @@ impl Workers {
         if self.broker.is_observing() {
             return Ok(0);
         }
+        crate::failpoint::hit("reap.look");
         let due = self.broker.lease_due(target, u32::try_from(most).unwrap_or(u32::MAX)).await?;
         let taken = due.len();
         for due in due {

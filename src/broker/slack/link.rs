@@ -192,8 +192,11 @@ impl Broker {
     pub async fn unlink_slack(&self, ctx: &Ctx, key: &str, account: &str) -> Result<(), BrokerError> {
         self.may_change()?;
         let id = self.visible_identity(ctx, key).await?.identity.id;
-        if id != ctx.actor_id() && !ctx.is_admin() {
-            return Err(BrokerError::Forbidden("only administrators take back links of others"));
+        if id != ctx.actor_id() {
+            if !ctx.is_admin() {
+                return Err(BrokerError::Forbidden("only administrators take back links of others"));
+            }
+            self.not_locked(ctx).await?;
         }
         let (team, user) = account.split_once('.').ok_or(BrokerError::NotFound("Slack account"))?;
         loop {
