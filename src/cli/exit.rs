@@ -25,8 +25,6 @@ pub enum Exit {
     Pending,
     /// The server cannot be reached or cannot answer now; trying again may help.
     Unreachable,
-    /// It holds together, but under a key that nobody vouched for.
-    Untrusted,
     /// Ctrl-C.
     Interrupted,
     /// What the child process of `exec` ended with.
@@ -47,7 +45,6 @@ impl Exit {
             Self::Expired => 7,
             Self::Pending => 8,
             Self::Unreachable => 9,
-            Self::Untrusted => 10,
             Self::Interrupted => 130,
             Self::Child(code) => code,
         }

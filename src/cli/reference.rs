@@ -27,7 +27,6 @@ terminal unless `--reveal` says so.
 | 7 | lapsed, or waited long enough |
 | 8 | waiting for people |
 | 9 | the server cannot be reached or cannot answer now; trying again may help |
-| 10 | `audit verify`: it holds together, but the key was read from the file itself; give the one that you know with `--key` |
 | 130 | Ctrl-C |
 
 `exec` ends with the code of the command that it runs.

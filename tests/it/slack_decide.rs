@@ -168,8 +168,11 @@ async fn a_page_of_ones_own_is_kept_current() {
     desk.world.ask("ana", want("tokens:orders-read", 600)).await.unwrap();
     desk.until(|d| home(d, "tokens:orders-read")).await;
     desk.fake.click("U0ANA", "", "", "release", None).await;
-    desk.world.settle().await;
-    desk.until(|d| home(d, "Nothing right now.")).await;
+    crate::verbs_help::eventually("nothing is held", || async {
+        desk.world.settle().await;
+        home(&desk, "Nothing right now.")
+    })
+    .await;
     desk.fake.click("U0ANA", "", "", "request", None).await;
     desk.until(|d| d.fake.view_of("U0ANA").is_some_and(|v| v.view["callback_id"] == "ask")).await;
 }

@@ -33,6 +33,7 @@ pid=$!
 echo $pid >"$dir/pid"
 cat >/dev/null
 kill -CONT $pid $(cat "/proc/$pid/task/$pid/children") 2>/dev/null
+kill -TERM $pid 2>/dev/null
 kill -INT $pid 2>/dev/null
 wait $pid
 [ -e "$dir/keep" ] || rm -rf "$dir"
@@ -206,7 +207,7 @@ impl Postgres {
         let _ = fs::remove_file(self.dir.join("pid"));
         let child = it.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh runs");
         *self.watcher() = Some(child);
-        for _ in 0..1_000 {
+        for _ in 0..3_000 {
             std::thread::sleep(Duration::from_millis(10));
             let alive = self.pid().is_none_or(|pid| Path::new(&format!("/proc/{pid}")).exists());
             let ready = self.log().matches("ready to accept connections").count();
