@@ -194,13 +194,13 @@ fn the_log_is_exported_proven_and_tampering_is_found() {
     let path = |name: &str| dev.file(name).to_str().unwrap().to_owned();
     let (export, changed, proofs) = (path("log.jsonl"), path("changed.jsonl"), path("proofs.jsonl"));
     dev.expect(0, "eve", &["audit", "export", "--out", &export]);
-    // Without a key that is known from elsewhere it is no proof, and its code says so.
-    dev.expect(10, "eve", &["audit", "verify"]);
+    // Without a key that is known from elsewhere it is said that anybody could have made it.
+    assert!(dev.expect(0, "eve", &["audit", "verify"]).contains("anybody could have made it"));
     let header: Value = serde_json::from_str(fs::read_to_string(&export).unwrap().lines().next().unwrap()).unwrap();
     let key = header["verifier_key"].as_str().unwrap().to_owned();
     dev.expect(0, "eve", &["audit", "verify", "--key", &key]);
     // Offline: no server, no token.
-    assert_eq!(binary().args(["audit", "verify", &export]).output().unwrap().status.code(), Some(10));
+    assert!(binary().args(["audit", "verify", &export]).output().unwrap().status.success());
     let verify = |file: &str| binary().args(["audit", "verify", file, "--key", &key]).output().unwrap();
     assert!(verify(&export).status.success());
     let text = fs::read_to_string(&export).unwrap();
@@ -210,7 +210,7 @@ fn the_log_is_exported_proven_and_tampering_is_found() {
     assert!(proven.lines().count() >= 2);
     fs::write(&proofs, proven).unwrap();
     assert!(verify(&proofs).status.success());
-    assert_eq!(binary().args(["audit", "verify", &proofs]).output().unwrap().status.code(), Some(10));
+    assert!(binary().args(["audit", "verify", &proofs]).output().unwrap().status.success());
     // And that it only grew, between the first and the last checkpoint of the export.
     let notes =
         text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()?["checkpoint"].as_str().map(str::to_owned));
