@@ -409,6 +409,11 @@ pub(super) async fn insert_grants(
     GRANTS.answers(connection, rows, |q, new| bind_grant(q, new)).await
 }
 
+/// SQLite has one: what a statement reads there, nobody changes before the commit.
+fn has_several_writers(db: &AnyConnection) -> bool {
+    db.backend_name() == "PostgreSQL"
+}
+
 /// Ask for the facts that decisions rest on. Of several decisions on one identity the one on the oldest facts counts.
 async fn write_decided_on(db: &mut AnyConnection, changes: &[&Change]) -> Result<(), sqlx::Error> {
     let mut decided_on: BTreeMap<IdentityId, DecidedOn> = BTreeMap::new();
@@ -419,8 +424,7 @@ async fn write_decided_on(db: &mut AnyConnection, changes: &[&Change]) -> Result
         }
     }
     let decided_on: Vec<DecidedOn> = decided_on.into_values().collect();
-    // SQLite has one writer.
-    let taken = i64::from(db.backend_name() == "PostgreSQL");
+    let taken = i64::from(has_several_writers(db));
     DECIDED_ON
         .run(db, &decided_on, |q, d| {
             let q = q.bind(d.identity.to_string()).bind(d.version);
@@ -492,9 +496,11 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
         let r = Reader::new("memberships", row);
         without.insert((r.text("id")?, r.text("group_id")?), r.text("grant_id")?);
     }
-    let who: BTreeSet<&String> = without.keys().map(|(id, _)| id).collect();
-    let who: Vec<_> = who.into_iter().collect();
-    ONE_BY_ONE.run(db, &who, |q, id| q.bind((*id).clone())).await?;
+    if has_several_writers(db) {
+        let who: BTreeSet<&String> = without.keys().map(|(id, _)| id).collect();
+        let who: Vec<_> = who.into_iter().collect();
+        ONE_BY_ONE.run(db, &who, |q, id| q.bind((*id).clone())).await?;
+    }
     let without: Vec<_> = without.iter().collect();
     WITHOUT
         .run(db, &without, |q, ((id, group), grant)| q.bind(id.clone()).bind((*grant).clone()).bind(group.clone()))

@@ -190,7 +190,8 @@ impl Store {
             "SELECT ",
             grant_columns!(),
             " FROM grants WHERE holder_id = $1 AND state NOT IN ('ended', 'failed') \
-             AND state NOT IN ('revoking', 'quarantined') AND end_reason IS NULL AND (not_after IS NULL OR not_after > $2) AND id > $3 ORDER BY id LIMIT $4"
+             AND state NOT IN ('revoking', 'quarantined') AND end_reason IS NULL \
+             AND (not_after IS NULL OR not_after > $2) AND id > $3 ORDER BY id LIMIT $4"
         );
         let rows = query(SQL)
             .bind(holder.to_string())

@@ -122,7 +122,17 @@ impl Store {
     pub async fn subjects(&self, after: Option<&str>, limit: u32, now: Timestamp) -> Result<Page<Subject>, StoreError> {
         const SQL: &str =
             concat!("SELECT ", subject_columns!(), " FROM identities i WHERE i.id > $3 ORDER BY i.id LIMIT $4");
-        let rows = query(SQL)
+        self.page_of_subjects(SQL, after, limit, now).await
+    }
+
+    async fn page_of_subjects(
+        &self,
+        sql: &'static str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Page<Subject>, StoreError> {
+        let rows = query(sql)
             .bind(now.micros())
             .bind(SEPARATOR)
             .bind(after.unwrap_or(""))
@@ -139,14 +149,7 @@ impl Store {
             subject_columns!(),
             " FROM identities i WHERE i.kind IN ('workload', 'agent') AND i.id > $3 ORDER BY i.id LIMIT $4"
         );
-        let rows = query(SQL)
-            .bind(now.micros())
-            .bind(SEPARATOR)
-            .bind(after.unwrap_or(""))
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&self.inner.readers)
-            .await?;
-        Ok(Page::read(&rows, limit, "id", subject))
+        self.page_of_subjects(SQL, after, limit, now).await
     }
 
     /// Workloads and agents that a person answers for, or would if their owner were gone.
