@@ -290,6 +290,33 @@ impl Store {
     }
 }
 
+/// Accounts in an application that are to be looked at.
+pub(super) fn due_sql(
+    application: &str,
+    identities: &[IdentityId],
+    taken: bool,
+    cause: CorrelationId,
+    now: Timestamp,
+) -> Sql {
+    let mut sql = Sql::new(
+        "INSERT INTO accounts (application, account_key, identity_id, state, attempts, changes, due_at, leased, epoch, \
+         correlation_id, waits) VALUES ",
+    );
+    sql.list(identities, |sql, identity| {
+        let id = identity.to_string();
+        sql.push("(").text(application).push(", ").text(id.clone()).push(", ").text(id);
+        sql.push(", 'pending', 0, 1, ").integer(now.micros()).push(", 0, 0, ").text(cause.to_string());
+        sql.push(", ").integer(i64::from(!taken)).push(")");
+    });
+    sql.push(
+        " ON CONFLICT (application, account_key) DO UPDATE SET changes = accounts.changes + 1, attempts = 0, \
+         correlation_id = excluded.correlation_id, state = 'pending', waits = accounts.waits * excluded.waits, \
+         failing_since = NULL, due_at = CASE WHEN accounts.leased = 1 AND accounts.due_at > excluded.due_at \
+         THEN accounts.due_at ELSE excluded.due_at END",
+    );
+    sql
+}
+
 impl Tx {
     /// Somebody must look at these accounts now; before all others if something may be `taken` away. Whoever works on one
     /// already looks once more when done.
@@ -303,23 +330,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let identities: Vec<IdentityId> = identities.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         for chunk in identities.chunks(500) {
-            let mut sql = Sql::new(
-                "INSERT INTO accounts (application, account_key, identity_id, state, attempts, changes, due_at, leased, \
-                 epoch, correlation_id, waits) VALUES ",
-            );
-            sql.list(chunk, |sql, identity| {
-                let id = identity.to_string();
-                sql.push("(").text(application).push(", ").text(id.clone()).push(", ").text(id);
-                sql.push(", 'pending', 0, 1, ").integer(now.micros()).push(", 0, 0, ").text(cause.to_string());
-                sql.push(", ").integer(i64::from(!taken)).push(")");
-            });
-            sql.push(
-                " ON CONFLICT (application, account_key) DO UPDATE SET changes = accounts.changes + 1, attempts = 0, \
-                 correlation_id = excluded.correlation_id, state = 'pending', waits = accounts.waits * excluded.waits, failing_since = NULL, \
-                 due_at = CASE WHEN accounts.leased = 1 AND accounts.due_at > excluded.due_at \
-                 THEN accounts.due_at ELSE excluded.due_at END",
-            );
-            self.execute(sql.query()).await?;
+            self.execute(due_sql(application, chunk, taken, cause, now).query()).await?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 use super::{
     StoreError,
     identities::Recheck,
+    joiners::{self, Joiner},
     locks::lock_falls_on,
     row::{Reader, to_json},
     rows::{Bound, RowsSql},
@@ -36,6 +37,8 @@ pub struct Change {
     pub key: Option<IdempotencyKey>,
     /// A new request, and whom it is put before.
     pub request: Option<Request>,
+    /// Somebody new whom nobody here could be.
+    pub joiner: Option<Joiner>,
     /// Requests that whoever asks may have pending, with this one.
     pub most_pending: Option<u32>,
     /// For whom and by whom it was decided, on facts of a moment ago.
@@ -176,7 +179,8 @@ impl Change {
     pub(super) fn conditional_rows(&self) -> impl Iterator<Item = String> {
         let grants = self.opened.iter().map(|o| o.grant).chain(self.claim.iter().map(|(c, _)| c.grant));
         let grants = grants.chain(self.ended.iter().map(|e| e.grant)).map(|grant| grant.to_string());
-        grants.chain(self.key.iter().map(|k| format!("{} {}", k.identity, k.key)))
+        let grants = grants.chain(self.key.iter().map(|k| format!("{} {}", k.identity, k.key)));
+        grants.chain(self.joiner.iter().flat_map(Joiner::marks))
     }
 
     /// State changes: one audit event each.
@@ -455,6 +459,11 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
         q.bind(k.request.to_string()).bind(k.at.micros())
     });
     all_there(&keys, &kept.await?, |k| k.request.to_string())?;
+
+    let joiners = of.rows(|c| &c.joiner);
+    let rows: Vec<_> = joiners.iter().map(|(_, joiner)| *joiner).collect();
+    all_there(&joiners, &joiners::insert_identities(db, &rows).await?, |j| j.id().to_string())?;
+    joiners::describe(db, &rows).await?;
 
     write_decided_on(db, changes).await?;
 

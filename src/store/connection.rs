@@ -172,16 +172,21 @@ impl Store {
 
     /// Start a change that reads what it has locked. Write into it, then call [`Tx::end`].
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        self.writer()?.begin().await
+        self.writer()?.begin(Lane::People).await
     }
 
     /// Start a change that nobody waits for: only a few of these queue for the database at once, so that people's
     /// changes never stand behind a backlog of the workers'.
     pub async fn begin_background(&self) -> Result<Tx, StoreError> {
         let turn = Arc::clone(&self.inner.background).acquire_owned().await.map_err(|_| StoreError::Busy)?;
-        let mut tx = self.begin().await?;
+        let mut tx = self.writer()?.begin(Lane::Workers).await?;
         tx.hold_turn(turn);
         Ok(tx)
+    }
+
+    /// Do people wait for their changes, or have they just made some? Then what workers do at a time is to be small.
+    pub fn expects_people(&self) -> bool {
+        self.inner.writers.iter().any(Writer::expects_people)
     }
 
     /// Grows with every commit of this process and with every notice from another broker.

@@ -7,6 +7,7 @@ use sqlx::{any::AnyRow, query};
 use super::{
     Page, Store, StoreError, Tx,
     row::{Reader, readable, to_json},
+    rows::Bound,
 };
 use crate::domain::{
     id::{CorrelationId, IdentityId, SourceId},
@@ -72,6 +73,31 @@ pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
     let names = Reader::new("identities", row).optional_text("group_names")?.unwrap_or_default();
     let groups: BTreeSet<String> = names.split(SEPARATOR).filter(|n| !n.is_empty()).map(str::to_owned).collect();
     Ok(Subject { identity: identity(row)?, groups })
+}
+
+/// The columns of a new one, in the order of [`Tx::insert_identity`].
+pub(super) fn bind_identity(query: Bound, new: &Identity, now: Timestamp) -> Bound {
+    query
+        .bind(new.id.to_string())
+        .bind(new.kind.as_str())
+        .bind(new.name.clone())
+        .bind(new.name.to_lowercase())
+        .bind(new.display_name.clone())
+        .bind(new.email.clone())
+        .bind(new.email.as_ref().map(|e| e.to_lowercase()))
+        .bind(i64::from(new.active))
+        .bind(new.owner.map(|o| o.to_string()))
+        .bind(new.contract_end.map(Timestamp::micros))
+        .bind(to_json(&new.attributes))
+        .bind(new.source.map(|s| s.to_string()))
+        .bind(new.origin.as_str())
+        .bind(new.external_id.clone())
+        .bind(new.backup_owner.map(|o| o.to_string()))
+        .bind(new.answer_by.map(Timestamp::micros))
+        .bind(new.team())
+        .bind(new.next_due().map(Timestamp::micros))
+        .bind(now.micros())
+        .bind(new.display_name.to_lowercase())
 }
 
 impl Store {
@@ -216,30 +242,7 @@ impl Tx {
                            backup_owner_id, answer_by, team_key, due_at, created_at, updated_at, display_key) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, $15, $16, $17, \
                            $18, $19, $19, $20)";
-        self.execute_one(
-            query(SQL)
-                .bind(new.id.to_string())
-                .bind(new.kind.as_str())
-                .bind(new.name.clone())
-                .bind(new.name.to_lowercase())
-                .bind(new.display_name.clone())
-                .bind(new.email.clone())
-                .bind(new.email.as_ref().map(|e| e.to_lowercase()))
-                .bind(i64::from(new.active))
-                .bind(new.owner.map(|o| o.to_string()))
-                .bind(new.contract_end.map(Timestamp::micros))
-                .bind(to_json(&new.attributes))
-                .bind(new.source.map(|s| s.to_string()))
-                .bind(new.origin.as_str())
-                .bind(new.external_id.clone())
-                .bind(new.backup_owner.map(|o| o.to_string()))
-                .bind(new.answer_by.map(Timestamp::micros))
-                .bind(new.team())
-                .bind(new.next_due().map(Timestamp::micros))
-                .bind(now.micros())
-                .bind(new.display_name.to_lowercase()),
-        )
-        .await
+        self.execute_one(bind_identity(query(SQL), new, now)).await
     }
 
     /// Is an identity of that name there already?

@@ -61,6 +61,16 @@ impl Queue {
         self.people.is_empty() && self.workers.is_empty()
     }
 
+    /// Somebody is here: what workers do at a time is small for a while.
+    pub(super) fn expect_people(&mut self) {
+        self.expected = EXPECTED;
+    }
+
+    /// Do people wait, or have they just been here?
+    pub(super) fn expects_people(&self) -> bool {
+        self.expected > 0 || !self.people.is_empty()
+    }
+
     /// What goes into the next commit.
     pub(super) fn take(&mut self) -> Vec<Pending> {
         // What must be on its own goes first, so that nothing starves it.

@@ -23,6 +23,12 @@ pub(super) struct TokenKey {
     pub(super) now: Timestamp,
 }
 
+/// Which token of a source, at which instant.
+pub(super) struct SourceKey {
+    pub(super) hash: Vec<u8>,
+    pub(super) now: Timestamp,
+}
+
 /// Whose live grants, counted how far.
 pub(super) struct HolderKey {
     pub(super) holder: IdentityId,
@@ -39,6 +45,7 @@ pub(super) struct MemberKey {
 /// One for each look-up.
 pub(super) struct Reads {
     pub(super) tokens: Arc<SharedRead<TokenKey>>,
+    pub(super) sources: Arc<SharedRead<SourceKey>>,
     pub(super) live_grants: Arc<SharedRead<HolderKey>>,
     pub(super) grants: Arc<SharedRead<GrantId>>,
     pub(super) requests: Arc<SharedRead<RequestId>>,
@@ -60,6 +67,13 @@ impl Reads {
                      WHERE t.kind = v.kind AND t.revoked_at IS NULL AND t.expires_at > v.now"
                 ),
                 |q, k| q.bind(k.hash.clone()).bind(k.kind.as_str()).bind(k.now.micros()).bind(SEPARATOR),
+            ),
+            sources: SharedRead::new(
+                pool(),
+                &["hash", "now"],
+                "SELECT v.n, s.id, s.name, s.kind FROM v JOIN source_tokens t ON t.hash = v.hash \
+                 JOIN sources s ON s.id = t.source_id WHERE t.revoked_at IS NULL AND t.expires_at > v.now",
+                |q, k| q.bind(k.hash.clone()).bind(k.now.micros()),
             ),
             live_grants: SharedRead::with_limit(
                 pool(),

@@ -111,14 +111,14 @@ fn place(path: &AttrPath) -> Place {
 
 /// A row of the index of values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    path: String,
-    key: String,
-    element: i64,
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) key: String,
+    pub(super) element: i64,
 }
 
 /// What can be looked up of a document.
-fn entries(document: &Document) -> Vec<Entry> {
+pub(super) fn entries(document: &Document) -> Vec<Entry> {
     let mut found = Vec::new();
     index_schema(USERS.schema, document, &mut found);
     for schema in USERS.extensions {

@@ -4,6 +4,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Store, StoreError, Tx,
+    reads::SourceKey,
     row::{Reader, readable},
 };
 use crate::domain::{
@@ -39,15 +40,8 @@ fn source(row: &AnyRow) -> Result<Source, StoreError> {
 impl Store {
     /// The source behind a token that works at `now`.
     pub async fn source_of_token(&self, hash: &[u8], now: Timestamp) -> Result<Option<Source>, StoreError> {
-        let row = query(
-            "SELECT s.id, s.name, s.kind FROM source_tokens t JOIN sources s ON s.id = t.source_id \
-             WHERE t.hash = $1 AND t.revoked_at IS NULL AND t.expires_at > $2",
-        )
-        .bind(hash.to_vec())
-        .bind(now.micros())
-        .fetch_optional(&self.inner.readers)
-        .await?;
-        row.as_ref().map(source).transpose()
+        let rows = self.inner.reads.sources.rows(SourceKey { hash: hash.to_vec(), now }).await?;
+        rows.first().map(source).transpose()
     }
 
     /// The source of that name, in any case.

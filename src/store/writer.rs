@@ -115,8 +115,15 @@ impl Writer {
         (self.shared.places as usize).saturating_sub(self.shared.room.available_permits())
     }
 
-    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+    pub(super) fn expects_people(&self) -> bool {
+        self.shared.queue().expects_people()
+    }
+
+    pub(super) async fn begin(&self, lane: Lane) -> Result<Tx, StoreError> {
         let shared = &self.shared;
+        if lane == Lane::People {
+            shared.queue().expect_people();
+        }
         let room = Arc::clone(&shared.room).try_acquire_owned().map_err(|_| StoreError::Busy)?;
         let mut state = Arc::clone(&shared.state).lock_owned().await;
         shared.make_ready(&mut state).await?;

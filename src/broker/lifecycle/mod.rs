@@ -22,10 +22,12 @@ use serde_json::{Value, json};
 use super::{Broker, BrokerError, record::Cause};
 use crate::{
     domain::{
+        audit::Event,
         id::IdentityId,
         identity::{Group, Identity, Origin},
+        scim::Document,
     },
-    store::{Recheck, Tx},
+    store::{self, Joiner, Recheck, StoreError, Tx},
 };
 
 /// What a change of an identity came to.
@@ -69,9 +71,35 @@ impl Broker {
         tx: &mut Tx,
         cause: &Cause,
         new: &Identity,
-        mut details: Value,
+        details: Value,
     ) -> Result<(), BrokerError> {
         tx.insert_identity(new, cause.now).await?;
+        self.note(tx, self.joiner_event(cause, new, details)?)?;
+        self.record_downstream(tx, cause, &[new.id], false).await
+    }
+
+    /// Record that somebody joins whom nobody here could be, with what was said of them, in one commit with others.
+    /// `false`: somebody here could be them, and nothing was written.
+    pub(crate) async fn join(
+        &self,
+        cause: &Cause,
+        new: &Identity,
+        document: &Document,
+        details: &Value,
+    ) -> Result<bool, BrokerError> {
+        let applications = self.downstreams.keys().map(ToString::to_string);
+        let joiner = Joiner::new(new.clone(), document, applications, cause.correlation, cause.now);
+        let mut change = store::Change { joiner: Some(joiner), ..store::Change::default() };
+        self.note(&mut change, self.joiner_event(cause, new, details.clone())?)?;
+        match self.store.write(change).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// That somebody joined.
+    fn joiner_event(&self, cause: &Cause, new: &Identity, mut details: Value) -> Result<Event, BrokerError> {
         if let Value::Object(details) = &mut details {
             details.insert("name".to_owned(), json!(new.name));
             details.insert("kind".to_owned(), json!(new.kind));
@@ -81,8 +109,7 @@ impl Broker {
         let action = if new.kind.is_non_human() { "workload.registered" } else { "identity.created" };
         let mut event = self.event(cause, action, details)?;
         event.subject = Some(new.id);
-        self.note(tx, event)?;
-        self.record_downstream(tx, cause, &[new.id], false).await
+        Ok(event)
     }
 
     /// Record that `before` is to be `after`, with everything that follows from it in the same commit. If a source takes

@@ -67,6 +67,19 @@ impl Broker {
         fit(&new)?;
         let document = facts::kept(&whole);
         let cause = Cause::from(ctx);
+        let made = |identity: Identity| ScimUser {
+            identity,
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            document: Some(document.clone()),
+            groups: Vec::new(),
+        };
+        let details = json!({"source": ctx.source.name});
+        // Nearly everybody who joins is nobody that is here.
+        if facts::manager(&whole).is_none() && self.join(&cause, &new, &document, &details).await? {
+            self.wake();
+            return Ok(self.shown(&made(new), selection));
+        }
         let made = in_one_change!(self, tx => {
             if let Some(there) = self.adopt(&mut tx, ctx, &new).await? {
                 return self.write_user(&mut tx, ctx, &there, &whole).await;
@@ -74,16 +87,10 @@ impl Broker {
             let mut new = new.clone();
             self.unique(&mut tx, ctx, None, &new).await?;
             self.resolve_manager(&mut tx, ctx, &whole, None, &mut new).await?;
-            self.record_joiner(&mut tx, &cause, &new, json!({"source": ctx.source.name})).await?;
+            self.record_joiner(&mut tx, &cause, &new, details.clone()).await?;
             tx.write_document(new.id, &document, true).await?;
             self.answer_for_reports(&mut tx, &cause, &new).await?;
-            Ok(ScimUser {
-                identity: new,
-                created_at: ctx.now,
-                updated_at: ctx.now,
-                document: Some(document.clone()),
-                groups: Vec::new(),
-            })
+            Ok(made(new))
         });
         let made = match made {
             Err(ScimFailure::Collides(collision)) => return Err(self.refuse_collision(ctx, &collision).await),
