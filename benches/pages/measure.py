@@ -29,6 +29,7 @@ ARGS = [a for a in sys.argv[1:] if not a.startswith("--")]
 SCALE = 100 if SMALL else 1
 PEOPLE, PAST, LIVE, PENDING = 100_000 // SCALE, 1_000_000 // SCALE, 10_000 // SCALE, 10_000 // SCALE
 STREAMS = 2_000 // (10 if SMALL else 1)
+EACH = 30  # streams of one person
 ROUNDS = 300
 RATIO = 20.0
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -161,13 +162,15 @@ def enlarge(path, pending, live, past):
 
     def waiting(n):
         at = now - n * 1_000_000
-        made.append("req_" + ulid(at))
+        made.append(("req_" + ulid(at), now + DAY + n))
         who = random.choice(people)
-        return {**waits, "id": made[-1], "requester_id": who, "subject_id": who, "created_at": at,
+        return {**waits, "id": made[-1][0], "requester_id": who, "subject_id": who, "created_at": at,
                 "lapses_at": now + DAY + n, "due_at": now + DAY + n}
 
     insert(db, "requests", (waiting(n) for n in range(PENDING)))
-    insert(db, "request_approvers", ({"group_name": g, "request_id": r} for r in made for g in approvers))
+    insert(db, "request_approvers", (
+        {"group_name": g, "request_id": r, "lapses_at": lapses, "emergency": 0} for r, lapses in made for g in approvers
+    ))
     for template, count in ((live, LIVE), (past, PAST)):
         grant = columns(db, "grants", "id", template)
         request = columns(db, "requests", "id", grant["request_id"])
@@ -230,15 +233,26 @@ async def pages(server, bare_port, pending, live):
     return failed
 
 
-async def streams(server):
-    eve = await signed_in(server.port, "eve")
+async def streams(server, ledger):
+    # One person may have only a few at once: sessions of many.
+    cookies = [(await signed_in(server.port, "eve")).cookie for _ in range(-(-STREAMS // EACH))]
+    db = sqlite3.connect(ledger, timeout=30)
+    sessions = [row[0] for row in db.execute("SELECT id FROM sessions ORDER BY created_at DESC LIMIT ?", (len(cookies),))]
+    people = [row[0] for row in db.execute("SELECT id FROM identities WHERE name LIKE 'person-%' LIMIT ?", (len(cookies),))]
+    db.executemany("UPDATE sessions SET identity_id = ? WHERE id = ?", list(zip(people, sessions)))
+    eve = columns(db, "identities", "name_key", "eve")["id"]
+    sees = db.execute("SELECT group_id FROM memberships WHERE identity_id = ? AND grant_id = ''", (eve,)).fetchall()
+    model = columns(db, "memberships", "identity_id", eve)
+    insert(db, "memberships", ({**model, "group_id": g, "identity_id": p} for p in people for (g,) in sees))
+    db.commit()
+    db.close()
     before = server.memory()
     open_streams, refused = [], 0
 
-    async def listen():
+    async def listen(cookie):
         nonlocal refused
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {eve.cookie}\r\n\r\n".encode())
+        writer.write(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {cookie}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in head.split(b"\r\n")[0]:
             refused += 1
@@ -247,7 +261,7 @@ async def streams(server):
         open_streams.append((reader, writer))
 
     for start in range(0, STREAMS, 100):
-        await asyncio.gather(*(listen() for _ in range(start, min(start + 100, STREAMS))))
+        await asyncio.gather(*(listen(cookies[n // EACH]) for n in range(start, min(start + 100, STREAMS))))
     after = server.memory()
     each = (after - before) * 1024 / max(len(open_streams), 1)
     print(f"{len(open_streams)} streams open, {refused} refused; memory {before:.0f} → {after:.0f} MiB, {each:.1f} KiB each")
@@ -279,7 +293,7 @@ async def main():
         bare_port = int(beside.stdout.readline())
         try:
             failed = await pages(server, bare_port, pending, live)
-            failed |= await streams(server)
+            failed |= await streams(server, ledger)
         finally:
             beside.terminate()
             server.stop()

@@ -1,5 +1,10 @@
 //! Reads, with their visibility: look-up and authorisation are one call, and what you may not see is not there.
 
+use futures::{
+    future::{join_all, try_join_all},
+    try_join,
+};
+
 use super::{
     Broker, BrokerError, Ctx,
     decide::still_pending,
@@ -23,10 +28,7 @@ impl Broker {
     pub async fn me(&self, ctx: &Ctx) -> Result<MeView, BrokerError> {
         let filter = GrantFilter { holder: Some(ctx.actor_id()), live: true, ..GrantFilter::default() };
         let page = self.store.grants(&filter, None, 200).await?;
-        let mut grants = Vec::with_capacity(page.items.len());
-        for grant in &page.items {
-            grants.push(self.render_grant(grant).await);
-        }
+        let grants = join_all(page.items.iter().map(|grant| self.render_grant(grant))).await;
         let mut roles = Vec::new();
         if ctx.is_admin() {
             roles.push("admin".to_owned());
@@ -83,30 +85,28 @@ impl Broker {
             _ => filter.party = Some(ctx.actor_id()),
         }
         let page = self.store.requests(&filter, query.page.after.as_deref(), query.page.rows()).await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for request in &page.items {
-            let grants = self.store.grants_of(request.id).await?;
-            let approvals = self.store.approvals(request.id).await?;
+        // Side by side, so that the look-ups of all of them are few.
+        let views = page.items.iter().map(async |request| {
+            let (grants, approvals) = try_join!(self.store.grants_of(request.id), self.store.approvals(request.id))?;
             let mut view = self.render_request(request, grants, &approvals).await?;
             if query.role == Some(Role::Approver) {
                 view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
             }
-            items.push(view);
-        }
-        Ok(List { items, next: page.next })
+            Ok::<_, BrokerError>(view)
+        });
+        Ok(List { items: try_join_all(views).await?, next: page.next })
     }
 
     /// What waits for those who decide like the caller, the most urgent first: emergencies, then what lapses first.
     pub async fn urgent(&self, ctx: &Ctx, page: Paging) -> Result<List<RequestView>, BrokerError> {
         let found = self.store.urgent_requests(&ctx.actor.groups, page.after.as_deref(), page.rows()).await?;
-        let mut items = Vec::with_capacity(found.items.len());
-        for request in &found.items {
+        let views = found.items.iter().map(async |request| {
             let approvals = self.store.approvals(request.id).await?;
             let mut view = self.render_request(request, Vec::new(), &approvals).await?;
             view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
-            items.push(view);
-        }
-        Ok(List { items, next: found.next })
+            Ok::<_, BrokerError>(view)
+        });
+        Ok(List { items: try_join_all(views).await?, next: found.next })
     }
 
     /// How many requests wait for the caller, counted up to 100.
@@ -120,10 +120,7 @@ impl Broker {
         let grants = self.store.grants_of(id).await?;
         let approvals = self.store.approvals(id).await?;
         let mut view = self.render_request(&request, grants, &approvals).await?;
-        let mut decisions = Vec::with_capacity(approvals.len());
-        for approval in &approvals {
-            decisions.push(self.render_approval(approval).await);
-        }
+        let decisions = join_all(approvals.iter().map(|approval| self.render_approval(approval))).await;
         view.can_decide = Some(self.can_decide(ctx, &request, &approvals).await?);
         view.decisions = Some(decisions);
         view.trace = Some(request.trace);
@@ -137,8 +134,8 @@ impl Broker {
         if decided || still_pending(request, ctx).is_err() {
             return Ok(false);
         }
-        let requester = self.store.subject(request.requester, ctx.now).await?;
-        let subject = self.store.subject(request.subject, ctx.now).await?;
+        let subject = |id| self.store.subject(id, ctx.now);
+        let (requester, subject) = try_join!(subject(request.requester), subject(request.subject))?;
         let (Some(requester), Some(subject)) = (requester, subject) else { return Ok(false) };
         Ok(Self::may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
     }
@@ -185,10 +182,7 @@ impl Broker {
         };
         let filter = GrantFilter { state: query.state, holder, live: query.live, over: query.over };
         let page = self.store.grants(&filter, query.page.after.as_deref(), query.page.rows()).await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for grant in &page.items {
-            items.push(self.render_grant(grant).await);
-        }
+        let items = join_all(page.items.iter().map(|grant| self.render_grant(grant))).await;
         Ok(List { items, next: page.next })
     }
 
@@ -214,10 +208,7 @@ impl Broker {
     pub async fn identities(&self, ctx: &Ctx, page: Paging) -> Result<List<IdentityView>, BrokerError> {
         if ctx.sees_everything() {
             let found = self.store.subjects(page.after.as_deref(), page.rows(), ctx.now).await?;
-            let mut items = Vec::with_capacity(found.items.len());
-            for subject in &found.items {
-                items.push(self.render_identity(subject).await);
-            }
+            let items = join_all(found.items.iter().map(|subject| self.render_identity(subject))).await;
             return Ok(List { items, next: found.next });
         }
         let mut items = vec![self.render_identity(&ctx.actor).await];
@@ -247,18 +238,13 @@ impl Broker {
 
     /// Workloads and agents: administrators and auditors see all, others what they own.
     pub async fn workloads(&self, ctx: &Ctx, page: Paging) -> Result<List<IdentityView>, BrokerError> {
-        let mut items = Vec::new();
-        if ctx.sees_everything() {
+        let (subjects, next) = if ctx.sees_everything() {
             let found = self.store.machines(page.after.as_deref(), page.rows(), ctx.now).await?;
-            for subject in &found.items {
-                items.push(self.render_identity(subject).await);
-            }
-            return Ok(List { items, next: found.next });
-        }
-        for subject in self.store.owned_by(ctx.actor_id(), ctx.now).await? {
-            items.push(self.render_identity(&subject).await);
-        }
-        Ok(List { items, next: None })
+            (found.items, found.next)
+        } else {
+            (self.store.owned_by(ctx.actor_id(), ctx.now).await?, None)
+        };
+        Ok(List { items: join_all(subjects.iter().map(|subject| self.render_identity(subject))).await, next })
     }
 
     /// For a simulation: the actor, or another identity for those who see everything.

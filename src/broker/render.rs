@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{future::join_all, join};
+
 use super::{
     Broker, BrokerError,
     ask::groups_of,
@@ -134,10 +136,8 @@ impl Broker {
     ) -> Result<RequestView, BrokerError> {
         let quorum = Quorum::count(&r.needs, approvals);
         let policy = self.policy();
-        let mut views = Vec::with_capacity(grants.len());
-        for grant in &grants {
-            views.push(self.render_grant(grant).await);
-        }
+        let views = join_all(grants.iter().map(|grant| self.render_grant(grant)));
+        let (views, requester, subject) = join!(views, self.reference(r.requester), self.reference(r.subject));
         let revocation = r.entitlements.iter().map(|id| {
             let target = policy.catalog().get(id).map_or_else(|| "".into(), |e| Arc::clone(&e.target));
             self.render_revocation(id, &target)
@@ -145,8 +145,8 @@ impl Broker {
         Ok(RequestView {
             id: r.id.to_string(),
             state: r.state,
-            requester: self.reference(r.requester).await,
-            subject: self.reference(r.subject).await,
+            requester,
+            subject,
             entitlements: r.entitlements.iter().map(ToString::to_string).collect(),
             duration: r.ttl.seconds(),
             reason: r.reason.clone(),

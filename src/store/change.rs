@@ -240,7 +240,7 @@ rows_sql!(
      WHERE v.state <> 'pending' OR v.most IS NULL OR (SELECT count(*) FROM requests r \
      WHERE r.requester_id = v.requester_id AND r.state = 'pending') + v.nth <= v.most RETURNING id"
 );
-rows_sql!(APPROVERS, 2, "INSERT INTO request_approvers (group_name, request_id) VALUES ", "");
+rows_sql!(APPROVERS, 4, "INSERT INTO request_approvers (group_name, request_id, lapses_at, emergency) VALUES ", "");
 // The bound is counted where it is written; `nth` is the place among the rows of this statement, which it does not see.
 rows_sql!(
     GRANTS,
@@ -400,9 +400,10 @@ fn bind_grant(query: Bound, new: &NewGrant) -> Bound {
 }
 
 /// Whom a pending request is put before.
-fn approvers_of(request: &Request) -> BTreeSet<(String, RequestId)> {
+fn approvers_of(request: &Request) -> impl Iterator<Item = (&String, &Request)> {
     let needs = request.needs.iter().filter(|_| request.state == RequestState::Pending);
-    needs.flat_map(|need| &need.groups).map(|group| (group.clone(), request.id)).collect()
+    let groups: BTreeSet<&String> = needs.flat_map(|need| &need.groups).collect();
+    groups.into_iter().map(move |group| (group, request))
 }
 
 /// Keep new grants, except those that a kill switch falls on or that are too many; answers those that were kept.
@@ -475,7 +476,12 @@ pub(super) async fn write(db: &mut AnyConnection, changes: &[&Change]) -> Result
     let asked: Vec<(usize, &Request)> = requests.iter().map(|(n, (request, _))| (*n, *request)).collect();
     all_there(&asked, &kept, |r| r.id.to_string())?;
     let approvers: Vec<_> = asked.iter().flat_map(|(_, r)| approvers_of(r)).collect();
-    APPROVERS.run(db, &approvers, |q, (group, request)| q.bind(group.clone()).bind(request.to_string())).await?;
+    APPROVERS
+        .run(db, &approvers, |q, (group, r)| {
+            let q = q.bind((*group).clone()).bind(r.id.to_string());
+            q.bind(r.lapses_at.micros()).bind(i64::from(r.emergency))
+        })
+        .await?;
 
     let grants = of.rows(|c| &c.grants);
     let rows: Vec<_> = grants.iter().map(|(_, grant)| *grant).collect();

@@ -114,11 +114,9 @@ impl Store {
 
     /// The grants of a request, in the order of its entitlements.
     pub async fn grants_of(&self, request: RequestId) -> Result<Vec<Grant>, StoreError> {
-        let rows = query(concat!("SELECT ", grant_columns!(), " FROM grants WHERE request_id = $1 ORDER BY id"))
-            .bind(request.to_string())
-            .fetch_all(&self.inner.readers)
-            .await?;
-        Ok(readable(&rows, grant))
+        let mut grants = readable(&self.inner.reads.grants_of.rows(request).await?, grant);
+        grants.sort_by_key(|g| g.id);
+        Ok(grants)
     }
 
     /// Grants, newest first, before the cursor.

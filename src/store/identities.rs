@@ -6,6 +6,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Page, Store, StoreError, Tx,
+    reads::SubjectKey,
     row::{Reader, readable, to_json},
     rows::Bound,
 };
@@ -103,14 +104,7 @@ pub(super) fn bind_identity(query: Bound, new: &Identity, now: Timestamp) -> Bou
 impl Store {
     /// An identity and its groups at `now`.
     pub async fn subject(&self, id: IdentityId, now: Timestamp) -> Result<Option<Subject>, StoreError> {
-        const SQL: &str = concat!("SELECT ", subject_columns!(), " FROM identities i WHERE i.id = $3");
-        let row = query(SQL)
-            .bind(now.micros())
-            .bind(SEPARATOR)
-            .bind(id.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(subject).transpose()
+        self.inner.reads.subjects.rows(SubjectKey { id, now }).await?.first().map(subject).transpose()
     }
 
     /// The same, by unique name in any case.
@@ -183,7 +177,8 @@ impl Store {
         const SQL: &str = concat!(
             "SELECT ",
             subject_columns!(),
-            " FROM identities i WHERE (i.owner_id = $3 OR i.backup_owner_id = $3) AND i.deleted_at IS NULL ORDER BY i.id"
+            " FROM identities i WHERE i.id IN (SELECT id FROM identities WHERE owner_id = $3 \
+             UNION SELECT id FROM identities WHERE backup_owner_id = $3) AND i.deleted_at IS NULL ORDER BY i.id"
         );
         let rows = query(SQL)
             .bind(now.micros())

@@ -84,15 +84,11 @@ static IDENTITIES: LazyLock<RowsSql> = LazyLock::new(|| {
 });
 static DOCUMENTS: LazyLock<RowsSql> =
     LazyLock::new(|| RowsSql::new(0, "INSERT INTO scim_documents (identity_id, document) VALUES ", 2, ""));
-static VALUES: LazyLock<RowsSql> = LazyLock::new(|| {
-    RowsSql::new(0, "INSERT INTO scim_values (path, value_key, identity_id, element) VALUES ", 4, "")
-});
+static VALUES: LazyLock<RowsSql> =
+    LazyLock::new(|| RowsSql::new(0, "INSERT INTO scim_values (path, value_key, identity_id, element) VALUES ", 4, ""));
 
 /// Keep them; answers those that were kept.
-pub(super) async fn insert_identities(
-    db: &mut AnyConnection,
-    joiners: &[&Joiner],
-) -> Result<Vec<AnyRow>, sqlx::Error> {
+pub(super) async fn insert_identities(db: &mut AnyConnection, joiners: &[&Joiner]) -> Result<Vec<AnyRow>, sqlx::Error> {
     IDENTITIES.answers(db, joiners, |q, j| bind_identity(q, &j.identity, j.at)).await
 }
 
@@ -104,9 +100,7 @@ pub(super) async fn describe(db: &mut AnyConnection, joiners: &[&Joiner]) -> Res
     // In the order of the tree that they go into.
     values.sort_unstable();
     VALUES
-        .run(db, &values, |q, (e, id)| {
-            q.bind(e.path.clone()).bind(e.key.clone()).bind(id.clone()).bind(e.element)
-        })
+        .run(db, &values, |q, (e, id)| q.bind(e.path.clone()).bind(e.key.clone()).bind(id.clone()).bind(e.element))
         .await?;
     for joiner in joiners {
         for application in &joiner.applications {

@@ -29,6 +29,12 @@ pub(super) struct SourceKey {
     pub(super) now: Timestamp,
 }
 
+/// Whom, with their groups at which instant.
+pub(super) struct SubjectKey {
+    pub(super) id: IdentityId,
+    pub(super) now: Timestamp,
+}
+
 /// Whose live grants, counted how far.
 pub(super) struct HolderKey {
     pub(super) holder: IdentityId,
@@ -46,9 +52,12 @@ pub(super) struct MemberKey {
 pub(super) struct Reads {
     pub(super) tokens: Arc<SharedRead<TokenKey>>,
     pub(super) sources: Arc<SharedRead<SourceKey>>,
+    pub(super) subjects: Arc<SharedRead<SubjectKey>>,
     pub(super) live_grants: Arc<SharedRead<HolderKey>>,
     pub(super) grants: Arc<SharedRead<GrantId>>,
+    pub(super) grants_of: Arc<SharedRead<RequestId>>,
     pub(super) requests: Arc<SharedRead<RequestId>>,
+    pub(super) approvals: Arc<SharedRead<RequestId>>,
     pub(super) last_expiry: Arc<SharedRead<GrantId>>,
     pub(super) memberships: Arc<SharedRead<MemberKey>>,
 }
@@ -75,6 +84,16 @@ impl Reads {
                  JOIN sources s ON s.id = t.source_id WHERE t.revoked_at IS NULL AND t.expires_at > v.now",
                 |q, k| q.bind(k.hash.clone()).bind(k.now.micros()),
             ),
+            subjects: SharedRead::new(
+                pool(),
+                &["wanted", "now", "separator"],
+                concat!(
+                    "SELECT v.n, ",
+                    subject_columns!("v.now", "v.separator"),
+                    " FROM v JOIN identities i ON i.id = v.wanted"
+                ),
+                |q, k| q.bind(k.id.to_string()).bind(k.now.micros()).bind(SEPARATOR),
+            ),
             live_grants: SharedRead::with_limit(
                 pool(),
                 &["holder"],
@@ -87,6 +106,23 @@ impl Reads {
                 pool(),
                 &["wanted"],
                 concat!("SELECT v.n, ", grants::grant_columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
+                |q, k| q.bind(k.to_string()),
+            ),
+            grants_of: SharedRead::new(
+                pool(),
+                &["wanted"],
+                concat!(
+                    "SELECT v.n, ",
+                    grants::grant_columns!(),
+                    " FROM v JOIN grants ON grants.request_id = v.wanted"
+                ),
+                |q, k| q.bind(k.to_string()),
+            ),
+            approvals: SharedRead::new(
+                pool(),
+                &["wanted"],
+                "SELECT v.n, a.id, a.request_id, a.approver_id, a.groups, a.approve, a.comment, a.ttl, a.at, a.via \
+                 FROM v JOIN approvals a ON a.request_id = v.wanted ORDER BY a.id",
                 |q, k| q.bind(k.to_string()),
             ),
             requests: SharedRead::new(

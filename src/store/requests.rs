@@ -5,6 +5,7 @@ use sqlx::{any::AnyRow, query};
 use super::{
     IdempotencyKey, Page, Store, StoreError, Tx,
     row::{Reader, readable, to_json},
+    scim_sql::Sql,
 };
 use crate::domain::{
     id::{IdentityId, RequestId},
@@ -80,8 +81,7 @@ impl Store {
 
     /// The decisions on a request, in order.
     pub async fn approvals(&self, id: RequestId) -> Result<Vec<Approval>, StoreError> {
-        let rows = query(APPROVALS).bind(id.to_string()).fetch_all(&self.inner.readers).await?;
-        rows.iter().map(approval).collect()
+        self.inner.reads.approvals.rows(id).await?.iter().map(approval).collect()
     }
 
     /// Requests, newest first, before the cursor.
@@ -123,8 +123,8 @@ impl Store {
         const PENDING_BEFORE: &str = concat!(
             "SELECT ",
             request_columns!(),
-            " FROM requests r WHERE r.state = 'pending' AND r.id < $1 AND $2 = 'pending' AND EXISTS (SELECT 1 FROM \
-             request_approvers a WHERE a.group_name = $4 AND a.request_id = r.id) ORDER BY r.id DESC LIMIT $3"
+            " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
+             AND a.lapses_at IS NOT NULL AND a.request_id < $1 AND $2 = 'pending' ORDER BY a.request_id DESC LIMIT $3"
         );
         // Sorts after every id.
         let before = after.unwrap_or("~");
@@ -140,7 +140,9 @@ impl Store {
         let pending = filter.state == Some(RequestState::Pending);
         let reads: Vec<(&'static str, Option<String>)> = match (&filter.party, &filter.approver_groups) {
             (None, None) if pending => vec![(PENDING, None)],
-            (None, Some(groups)) if pending => groups.iter().map(|g| (PENDING_BEFORE, Some(g.clone()))).collect(),
+            (None, Some(groups)) if pending => {
+                self.waited_for(groups).await?.into_iter().map(|g| (PENDING_BEFORE, Some(g))).collect()
+            }
             (None, None) => vec![(ALL, None)],
             (Some(party), _) => vec![(ASKED_BY, Some(party.to_string())), (ASKED_FOR, Some(party.to_string()))],
             (None, Some(groups)) => groups.iter().map(|g| (PUT_BEFORE, Some(g.clone()))).collect(),
@@ -169,9 +171,10 @@ impl Store {
         const SQL: &str = concat!(
             "SELECT ",
             request_columns!(),
-            " FROM requests r WHERE r.state = 'pending' AND (r.emergency < $1 OR (r.emergency = $1 AND \
-             (r.lapses_at > $2 OR (r.lapses_at = $2 AND r.id > $3)))) AND EXISTS (SELECT 1 FROM request_approvers a \
-             WHERE a.group_name = $4 AND a.request_id = r.id) ORDER BY r.emergency DESC, r.lapses_at, r.id LIMIT $5"
+            " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
+             AND a.lapses_at IS NOT NULL AND (a.emergency < $1 OR (a.emergency = $1 AND \
+             (a.lapses_at > $2 OR (a.lapses_at = $2 AND a.request_id > $3)))) \
+             ORDER BY a.emergency DESC, a.lapses_at, a.request_id LIMIT $5"
         );
         let place = |r: &Request| (u8::from(!r.emergency), r.lapses_at, r.id);
         let cursor = |r: &Request| format!("{}.{}.{}", u8::from(r.emergency), r.lapses_at.micros(), r.id);
@@ -180,12 +183,12 @@ impl Store {
         let (emergency, lapses) = (number(2), number(i64::MIN));
         let id = parts.next().unwrap_or_default();
         let (mut items, mut more) = (Vec::new(), false);
-        for group in groups {
+        for group in self.waited_for(groups).await? {
             let rows = query(SQL)
                 .bind(emergency)
                 .bind(lapses)
                 .bind(id)
-                .bind(group.clone())
+                .bind(group)
                 .bind(i64::from(limit) + 1)
                 .fetch_all(&self.inner.readers)
                 .await?;
@@ -207,23 +210,43 @@ impl Store {
         not_of: IdentityId,
         most: u32,
     ) -> Result<u32, StoreError> {
-        const SQL: &str = "SELECT r.id FROM requests r WHERE r.state = 'pending' AND r.requester_id <> $2 \
-                           AND r.subject_id <> $2 AND NOT EXISTS (SELECT 1 FROM approvals v \
-                           WHERE v.request_id = r.id AND v.approver_id = $2) AND EXISTS (SELECT 1 FROM request_approvers a \
-                           WHERE a.group_name = $1 AND a.request_id = r.id) ORDER BY r.id DESC LIMIT $3";
-        let mut found = std::collections::BTreeSet::new();
-        for group in groups {
-            let rows = query(SQL)
-                .bind(group.clone())
-                .bind(not_of.to_string())
-                .bind(i64::from(most))
-                .fetch_all(&self.inner.readers)
-                .await?;
-            for row in &rows {
-                found.insert(Reader::new("requests", row).text("id")?);
-            }
+        let mut sql = Sql::new(
+            "SELECT DISTINCT a.request_id FROM request_approvers a JOIN requests r ON r.id = a.request_id \
+             WHERE a.lapses_at IS NOT NULL AND a.group_name IN (",
+        );
+        let groups: Vec<&String> = groups.iter().collect();
+        if groups.is_empty() {
+            return Ok(0);
         }
-        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX).min(most))
+        sql.list(&groups, |sql, group| {
+            sql.text((*group).clone());
+        });
+        sql.push(") AND r.requester_id <> ")
+            .text(not_of.to_string())
+            .push(" AND r.subject_id <> ")
+            .text(not_of.to_string());
+        sql.push(" AND NOT EXISTS (SELECT 1 FROM approvals v WHERE v.request_id = r.id AND v.approver_id = ");
+        sql.text(not_of.to_string()).push(") LIMIT ").integer(i64::from(most));
+        let rows = sql.query().fetch_all(&self.inner.readers).await?;
+        Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Which of these groups something waits for.
+    async fn waited_for(&self, groups: impl IntoIterator<Item = &String>) -> Result<Vec<String>, StoreError> {
+        let groups: Vec<&String> = groups.into_iter().collect();
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sql = Sql::new("WITH v (name) AS (VALUES ");
+        sql.list(&groups, |sql, group| {
+            sql.push("(").text((*group).clone()).push(")");
+        });
+        sql.push(
+            ") SELECT v.name FROM v WHERE EXISTS (SELECT 1 FROM request_approvers a WHERE a.group_name = v.name \
+             AND a.lapses_at IS NOT NULL)",
+        );
+        let rows = sql.query().fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| Reader::new("request_approvers", row).text("name")).collect()
     }
 
     /// How many requests somebody has pending.
@@ -306,14 +329,25 @@ impl Tx {
             .bind(at.micros())
             .bind(id.to_string()),
         )
-        .await
+        .await?;
+        self.waits_no_more(id).await
+    }
+
+    /// It waits for nobody any more.
+    async fn waits_no_more(&mut self, id: RequestId) -> Result<(), StoreError> {
+        let sql = "UPDATE request_approvers SET lapses_at = NULL, emergency = NULL \
+                   WHERE request_id = $1 AND lapses_at IS NOT NULL";
+        self.execute(query(sql).bind(id.to_string())).await?;
+        Ok(())
     }
 
     /// A pending request is cancelled; false if somebody decided first.
     pub async fn cancel_pending(&mut self, id: RequestId, at: Timestamp) -> Result<bool, StoreError> {
         let sql = "UPDATE requests SET state = 'cancelled', decided_at = $1, due_at = NULL \
                    WHERE id = $2 AND state = 'pending'";
-        Ok(self.execute(query(sql).bind(at.micros()).bind(id.to_string())).await? == 1)
+        let cancelled = self.execute(query(sql).bind(at.micros()).bind(id.to_string())).await? == 1;
+        self.waits_no_more(id).await?;
+        Ok(cancelled)
     }
 
     /// A pending request that does not decode lapses all the same: nobody can decide on what nobody can read.
@@ -326,7 +360,8 @@ impl Tx {
             .bind(at.micros())
             .bind(id.to_string()),
         )
-        .await
+        .await?;
+        self.waits_no_more(id).await
     }
 
     /// A pending request, locked against other deciders for the rest of the transaction.
