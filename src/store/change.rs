@@ -415,7 +415,7 @@ pub(super) async fn insert_grants(
 }
 
 /// SQLite has one: what a statement reads there, nobody changes before the commit.
-fn has_several_writers(db: &AnyConnection) -> bool {
+pub(super) fn has_several_writers(db: &AnyConnection) -> bool {
     db.backend_name() == "PostgreSQL"
 }
 

@@ -5,6 +5,7 @@ use sqlx::{any::AnyRow, query};
 use super::{
     Store, StoreError, Tx,
     identities::{SEPARATOR, subject, subject_columns},
+    joiners,
     row::{Reader, readable},
 };
 use crate::domain::{
@@ -235,6 +236,9 @@ impl Tx {
              UNION SELECT id FROM identities WHERE email_key = $4 \
              UNION SELECT identity_id FROM logins WHERE subject = $5) ORDER BY i.id"
         );
+        if self.has_several_writers() {
+            self.read_optional(query(joiners::ALONE)).await?;
+        }
         let sql = query(SQL)
             .bind(now.micros())
             .bind(SEPARATOR)

@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 
 use super::{
     accounts,
+    change::has_several_writers,
     identities::bind_identity,
     row::to_json,
     rows::RowsSql,
@@ -87,8 +88,15 @@ static DOCUMENTS: LazyLock<RowsSql> =
 static VALUES: LazyLock<RowsSql> =
     LazyLock::new(|| RowsSql::new(0, "INSERT INTO scim_values (path, value_key, identity_id, element) VALUES ", 4, ""));
 
+/// With several writers: who joins is looked for among those who are here by one at a time, until it commits. Nobody is
+/// made twice by two who could not see each other.
+pub(super) const ALONE: &str = "SELECT 1 AS one FROM pg_advisory_xact_lock(7264771)";
+
 /// Keep them; answers those that were kept.
 pub(super) async fn insert_identities(db: &mut AnyConnection, joiners: &[&Joiner]) -> Result<Vec<AnyRow>, sqlx::Error> {
+    if !joiners.is_empty() && has_several_writers(db) {
+        sqlx::query(ALONE).execute(&mut *db).await?;
+    }
     IDENTITIES.answers(db, joiners, |q, j| bind_identity(q, &j.identity, j.at)).await
 }
 

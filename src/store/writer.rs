@@ -436,6 +436,11 @@ impl Tx {
         Ok(rows)
     }
 
+    /// May others write at the same time?
+    pub(super) fn has_several_writers(&self) -> bool {
+        self.shared.backend == Backend::Postgres
+    }
+
     /// Run a statement that must touch exactly one row; otherwise somebody else was first.
     pub(super) async fn execute_one(&mut self, query: AnyQuery<'_>) -> Result<(), StoreError> {
         match self.execute(query).await? {

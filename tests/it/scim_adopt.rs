@@ -90,6 +90,33 @@ async fn names_of_a_source_are_its_own(db: Db) {
     assert_eq!(groups.body["totalResults"], 0, "{db:?}");
 }
 
+/// Neither sees the other before its commit, and yet nobody is made twice.
+async fn two_sources_that_make_the_same_person_at_once_make_one(db: Db) {
+    let scim = Scim::on(db).await;
+    for n in 0..8 {
+        let said =
+            |who: &str| json!({"userName": format!("{who}-{n}"), "emails": [{"value": format!("Kim{n}@x.example")}]});
+        let (one, other) =
+            tokio::join!(scim.post("/Users", said("one")), scim.as_other("POST", "/Users", Some(said("other"))));
+        let mut answers = [one.status.as_u16(), other.status.as_u16()];
+        answers.sort_unstable();
+        assert_eq!(answers, [201, 409], "{db:?}: {} {}", one.body, other.body);
+    }
+}
+
+/// Who was said to be a manager before they came is made with all that follows, and who shares an e-mail in one source too.
+async fn who_might_be_meant_already_is_made_with_all_that_follows(db: Db) {
+    let scim = Scim::on(db).await;
+    let world = &scim.app.world;
+    scim.user_of(json!({"userName": "report", ENTERPRISE: {"manager": {"value": "boss"}}})).await;
+    let shared = json!([{"value": "team@x.example"}]);
+    let boss = scim.user_of(json!({"userName": "boss", "emails": shared})).await;
+    assert_eq!(world.who("report").await.actor.identity.attributes["manager"], boss, "{db:?}");
+    scim.user_of(json!({"userName": "deputy", "emails": shared})).await;
+    let made = events(world).await.into_iter().filter(|e| e.action == "identity.created");
+    assert_eq!(made.filter(|e| e.details["source"] == "okta").count(), 3, "{db:?}: each has its event");
+}
+
 async fn a_manager_may_come_later_and_in_a_list(db: Db) {
     let scim = Scim::on(db).await;
     let world = &scim.app.world;
@@ -113,4 +140,6 @@ on_both!(
     who_is_looked_up_and_changed_is_adopted_by_rule,
     who_administers_is_adopted_only_by_a_source_that_may_fill_that_group,
     an_id_of_ours_is_nobodys_external_id,
+    two_sources_that_make_the_same_person_at_once_make_one,
+    who_might_be_meant_already_is_made_with_all_that_follows,
 );
