@@ -4,7 +4,10 @@
 //! in another one. The data directory remembers how many audit events the ledger had: a restored backup has fewer.
 //! The latter doubt is kept in a file: it does not go away by itself when the ledger grows again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 
@@ -26,20 +29,23 @@ impl Custody {
         let (mark, doubted) = (data_dir.join("ledger.mark"), data_dir.join("ledger.doubt"));
         let here = store.fingerprint().await.context("cannot tell which database this is")?;
         let remembered = store.meta(FINGERPRINT).await?;
-        let size = store.audit_size().await?;
+        // The mark first: another broker of the same node may be moving it on.
         let marked = match std::fs::read_to_string(&mark) {
-            Ok(text) => text.trim().parse::<u64>().ok(),
-            Err(_) => None,
+            Ok(text) => Some(text.trim().parse::<u64>().ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", mark.display())),
         };
+        let size = store.audit_size().await?;
         let doubt = match (remembered, marked) {
             // An empty ledger where there was one is no new ledger: all that is live would look like orphans.
-            (None, None | Some(0)) if size == 0 => {
+            (None, None | Some(Some(0))) if size == 0 => {
                 store.remember(FINGERPRINT, &here).await?;
                 None
             }
             (Some(there), _) if there != here => Some("the ledger was copied from another database".to_owned()),
             (None, _) => Some("the ledger does not remember its database".to_owned()),
-            (Some(_), Some(marked)) if marked > size => {
+            (Some(_), Some(None)) => Some(format!("{} cannot be read as a number of events", mark.display())),
+            (Some(_), Some(Some(marked))) if marked > size => {
                 let doubt = format!("the ledger has {size} events, and this node has seen {marked}: it was restored");
                 std::fs::write(&doubted, &doubt).with_context(|| format!("cannot write {}", doubted.display()))?;
                 Some(doubt)
@@ -65,8 +71,11 @@ impl Custody {
 
     /// Remember how far the ledger has come.
     pub fn remember(&self, size: u64) -> std::io::Result<()> {
-        let next = self.mark.with_extension("mark.new");
-        std::fs::write(&next, size.to_string())?;
+        let next = self.mark.with_extension(format!("mark.{}.new", std::process::id()));
+        let mut file = std::fs::File::create(&next)?;
+        file.write_all(size.to_string().as_bytes())?;
+        // A mark that a power failure tore is none.
+        file.sync_all()?;
         std::fs::rename(next, &self.mark)
     }
 

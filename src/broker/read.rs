@@ -1,9 +1,6 @@
 //! Reads, with their visibility: look-up and authorisation are one call, and what you may not see is not there.
 
-use futures::{
-    future::{join_all, try_join_all},
-    try_join,
-};
+use futures::{future::join_all, try_join};
 
 use super::{
     Broker, BrokerError, Ctx,
@@ -20,7 +17,7 @@ use crate::{
         identity::Subject,
         request::{Approval, Request},
     },
-    store::{AuditFilter, GrantFilter, RequestFilter},
+    store::{AuditFilter, GrantFilter, RequestFilter, StoreError},
 };
 
 impl Broker {
@@ -94,7 +91,7 @@ impl Broker {
             }
             Ok::<_, BrokerError>(view)
         });
-        Ok(List { items: try_join_all(views).await?, next: page.next })
+        Ok(List { items: readable(join_all(views).await)?, next: page.next })
     }
 
     /// What waits for those who decide like the caller, the most urgent first: emergencies, then what lapses first.
@@ -106,7 +103,7 @@ impl Broker {
             view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
             Ok::<_, BrokerError>(view)
         });
-        Ok(List { items: try_join_all(views).await?, next: found.next })
+        Ok(List { items: readable(join_all(views).await)?, next: found.next })
     }
 
     /// How many requests wait for the caller, counted up to 100.
@@ -254,4 +251,19 @@ impl Broker {
             Some(key) => self.visible_identity(ctx, key).await,
         }
     }
+}
+
+/// What cannot be read harms no other row of a list.
+fn readable(views: Vec<Result<RequestView, BrokerError>>) -> Result<Vec<RequestView>, BrokerError> {
+    let mut items = Vec::with_capacity(views.len());
+    for view in views {
+        match view {
+            Err(BrokerError::Store(error @ StoreError::Corrupt { .. })) => {
+                metrics::counter!("tidegate_corrupt_rows_total").increment(1);
+                tracing::error!(error = %error, "a request is left out of a list");
+            }
+            view => items.push(view?),
+        }
+    }
+    Ok(items)
 }

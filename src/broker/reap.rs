@@ -17,7 +17,7 @@ use crate::{
 
 /// Grants of one target that are settled at once, at most.
 const AT_ONCE: usize = 128;
-/// The same while people make changes: they wait for what is leased and recorded, and for what runs beside them.
+/// Leased in one commit while people make changes, who wait for it.
 const BESIDE_PEOPLE: usize = 16;
 /// Calls that taking away one grant costs: revoke and verify.
 const CALLS_OF_AN_END: u128 = 2;
@@ -37,12 +37,16 @@ impl Broker {
     /// How many grants of a target to settle at once: no more than its calls get done within their lease, even if each
     /// takes as long as it may. What waits longer would be taken again, and its outcome would count for nothing.
     pub fn settled_at_once(&self, target: &str) -> usize {
-        let most = if self.store.expects_people() { BESIDE_PEOPLE } else { AT_ONCE };
-        let Some(target) = self.target_of(target) else { return most };
+        let Some(target) = self.target_of(target) else { return AT_ONCE };
         let now = self.now();
         let lease = self.lease_of(Some(target), now).since(now).as_millis();
         let calls = lease.saturating_mul(target.bulkhead.width().into()) / target.bulkhead.timeout().as_millis().max(1);
-        usize::try_from(calls / CALLS_OF_AN_END).map_or(most, |ends| ends.clamp(1, most))
+        usize::try_from(calls / CALLS_OF_AN_END).map_or(AT_ONCE, |ends| ends.clamp(1, AT_ONCE))
+    }
+
+    /// How many of so many to lease in one commit.
+    pub fn leased_at_once(&self, room: usize) -> usize {
+        if self.store.expects_people() { room.min(BESIDE_PEOPLE) } else { room }
     }
 
     /// Take up to `limit` due grants of a target. Those whose time is up begin to end with this very commit.

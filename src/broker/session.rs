@@ -182,7 +182,9 @@ impl Broker {
     /// End one of one's own sessions, with the tokens that were made in it; administrators end anybody's.
     pub async fn end_session(&self, ctx: &Ctx, id: SessionId) -> Result<(), BrokerError> {
         self.may_change()?;
-        let whose = (!ctx.is_admin()).then_some(ctx.actor_id());
+        // Whoever is locked ends their own and nobody else's.
+        let anybodys = ctx.is_admin() && self.not_locked(ctx).await.is_ok();
+        let whose = (!anybodys).then_some(ctx.actor_id());
         let cause = Cause::from(ctx);
         loop {
             let mut tx = self.store.begin().await?;
@@ -208,6 +210,9 @@ impl Broker {
         let id = self.visible_identity(ctx, key).await?.identity.id;
         if id != ctx.actor_id() && !ctx.is_admin() {
             return Err(BrokerError::Forbidden("only administrators end sessions of others"));
+        }
+        if id != ctx.actor_id() {
+            self.not_locked(ctx).await?;
         }
         let cause = Cause::from(ctx);
         loop {
@@ -340,6 +345,7 @@ impl Broker {
     pub async fn reset_sign_in(&self, ctx: &Ctx, key: &str) -> Result<u64, BrokerError> {
         self.may_change()?;
         only_admins(ctx)?;
+        self.not_locked(ctx).await?;
         let id = self.visible_identity(ctx, key).await?.identity.id;
         let cause = Cause::from(ctx);
         loop {

@@ -15,7 +15,9 @@ use sqlx::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::{Change, StoreError, Tx, WriteStats, Written, checkpoint, queue::Lane, reads::Reads, writer::Writer};
+use super::{
+    Change, StoreError, Tx, WriteStats, Written, checkpoint, queue::Lane, reads::Reads, shared::Readers, writer::Writer,
+};
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +139,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 backend,
-                reads: Reads::new(&readers),
+                reads: Reads::new(&Readers { pool: readers.clone(), patience: options.patience }),
                 readers,
                 writers,
                 next_writer: AtomicUsize::new(0),

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use sqlx::AnyPool;
-
 use super::{
     grants,
     identities::{SEPARATOR, subject_columns},
     requests,
-    shared::SharedRead,
+    shared::{Readers, SharedRead},
     tokens::TokenKind,
 };
 use crate::domain::{
@@ -63,11 +61,10 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn new(readers: &AnyPool) -> Self {
-        let pool = || readers.clone();
+    pub(super) fn new(readers: &Readers) -> Self {
         Self {
             tokens: SharedRead::new(
-                pool(),
+                readers,
                 &["hash", "kind", "now", "separator"],
                 concat!(
                     "SELECT v.n, t.id AS token_id, t.expires_at, ",
@@ -78,14 +75,14 @@ impl Reads {
                 |q, k| q.bind(k.hash.clone()).bind(k.kind.as_str()).bind(k.now.micros()).bind(SEPARATOR),
             ),
             sources: SharedRead::new(
-                pool(),
+                readers,
                 &["hash", "now"],
                 "SELECT v.n, s.id, s.name, s.kind FROM v JOIN source_tokens t ON t.hash = v.hash \
                  JOIN sources s ON s.id = t.source_id WHERE t.revoked_at IS NULL AND t.expires_at > v.now",
                 |q, k| q.bind(k.hash.clone()).bind(k.now.micros()),
             ),
             subjects: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted", "now", "separator"],
                 concat!(
                     "SELECT v.n, ",
@@ -95,7 +92,7 @@ impl Reads {
                 |q, k| q.bind(k.id.to_string()).bind(k.now.micros()).bind(SEPARATOR),
             ),
             live_grants: SharedRead::with_limit(
-                pool(),
+                readers,
                 &["holder"],
                 "SELECT v.n, (SELECT count(*) FROM (SELECT 1 FROM grants WHERE holder_id = v.holder \
                  AND state NOT IN ('ended', 'failed') LIMIT $1) AS counted) AS live FROM v",
@@ -103,13 +100,13 @@ impl Reads {
                 Some(|k| i64::from(k.most)),
             ),
             grants: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted"],
                 concat!("SELECT v.n, ", grants::grant_columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
                 |q, k| q.bind(k.to_string()),
             ),
             grants_of: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted"],
                 concat!(
                     "SELECT v.n, ",
@@ -119,26 +116,26 @@ impl Reads {
                 |q, k| q.bind(k.to_string()),
             ),
             approvals: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted"],
                 "SELECT v.n, a.id, a.request_id, a.approver_id, a.groups, a.approve, a.comment, a.ttl, a.at, a.via \
                  FROM v JOIN approvals a ON a.request_id = v.wanted ORDER BY a.id",
                 |q, k| q.bind(k.to_string()),
             ),
             requests: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted"],
                 concat!("SELECT v.n, ", requests::request_columns!(), " FROM v JOIN requests r ON r.id = v.wanted"),
                 |q, k| q.bind(k.to_string()),
             ),
             last_expiry: SharedRead::new(
-                pool(),
+                readers,
                 &["wanted"],
                 "SELECT v.n, (SELECT max(expires_at) FROM claims WHERE grant_id = v.wanted) AS last FROM v",
                 |q, k| q.bind(k.to_string()),
             ),
             memberships: SharedRead::new(
-                pool(),
+                readers,
                 &["group_key", "identity_id", "grant_id"],
                 "SELECT v.n, (SELECT count(*) FROM memberships m WHERE m.group_id = g.id \
                  AND m.identity_id = v.identity_id AND m.grant_id = '') AS standing, \

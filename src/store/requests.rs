@@ -120,11 +120,13 @@ impl Store {
             request_columns!(),
             " FROM requests r WHERE r.state = 'pending' AND r.id < $1 AND $2 = 'pending' ORDER BY r.id DESC LIMIT $3"
         );
+        // What waits is told from the history first: SQLite would walk through all of the group's otherwise.
         const PENDING_BEFORE: &str = concat!(
-            "SELECT ",
+            "WITH w AS MATERIALIZED (SELECT request_id FROM request_approvers WHERE group_name = $4 \
+             AND lapses_at IS NOT NULL AND request_id < $1) SELECT ",
             request_columns!(),
-            " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
-             AND a.lapses_at IS NOT NULL AND a.request_id < $1 AND $2 = 'pending' ORDER BY a.request_id DESC LIMIT $3"
+            " FROM w JOIN requests r ON r.id = w.request_id WHERE r.state = 'pending' AND $2 = 'pending' \
+             ORDER BY r.id DESC LIMIT $3"
         );
         // Sorts after every id.
         let before = after.unwrap_or("~");
@@ -172,7 +174,7 @@ impl Store {
             "SELECT ",
             request_columns!(),
             " FROM request_approvers a JOIN requests r ON r.id = a.request_id WHERE a.group_name = $4 \
-             AND a.lapses_at IS NOT NULL AND (a.emergency < $1 OR (a.emergency = $1 AND \
+             AND a.lapses_at IS NOT NULL AND r.state = 'pending' AND (a.emergency < $1 OR (a.emergency = $1 AND \
              (a.lapses_at > $2 OR (a.lapses_at = $2 AND a.request_id > $3)))) \
              ORDER BY a.emergency DESC, a.lapses_at, a.request_id LIMIT $5"
         );
@@ -203,7 +205,7 @@ impl Store {
     }
 
     /// How many requests are pending before any of these groups and were not asked by, or for, that identity; counted
-    /// up to `most` a group.
+    /// up to `most`.
     pub async fn pending_before(
         &self,
         groups: &std::collections::BTreeSet<String>,
@@ -212,7 +214,7 @@ impl Store {
     ) -> Result<u32, StoreError> {
         let mut sql = Sql::new(
             "SELECT DISTINCT a.request_id FROM request_approvers a JOIN requests r ON r.id = a.request_id \
-             WHERE a.lapses_at IS NOT NULL AND a.group_name IN (",
+             WHERE a.lapses_at IS NOT NULL AND r.state = 'pending' AND a.group_name IN (",
         );
         let groups: Vec<&String> = groups.iter().collect();
         if groups.is_empty() {

@@ -2,15 +2,19 @@
 //!
 //! What a look-up answers was committed when it was asked or later, as with a statement of its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use sqlx::{AnyPool, any::AnyRow};
+use sqlx::{AnyConnection, AnyPool, any::AnyRow};
 use tokio::sync::oneshot;
 
 use super::{
     StoreError,
     row::Reader,
     rows::{Bound, MOST, RowsSql},
+    writer::silent,
 };
 
 /// Statements of one kind under way at once.
@@ -18,9 +22,17 @@ const STATEMENTS: usize = 2;
 
 type Answer = oneshot::Sender<Result<Vec<AnyRow>, StoreError>>;
 
+/// What look-ups are made with.
+pub(super) struct Readers {
+    pub(super) pool: AnyPool,
+    pub(super) patience: Duration,
+}
+
 /// Look-ups of one kind by keys.
 pub(super) struct SharedRead<K> {
     readers: AnyPool,
+    /// How long to wait for an answer.
+    patience: Duration,
     /// From rows of `n` and the columns of a key to rows with the same `n`.
     sql: RowsSql,
     /// How much to look at for a key at most: `$1`.
@@ -36,13 +48,13 @@ struct Waiting<K> {
 
 impl<K: Send + Sync + 'static> SharedRead<K> {
     /// `select` goes on after `WITH v (n, …) AS (VALUES …) `; `columns` of a key are named and bound in that order.
-    pub(super) fn new(readers: AnyPool, columns: &[&str], select: &str, bind: fn(Bound, &K) -> Bound) -> Arc<Self> {
+    pub(super) fn new(readers: &Readers, columns: &[&str], select: &str, bind: fn(Bound, &K) -> Bound) -> Arc<Self> {
         Self::with_limit(readers, columns, select, bind, None)
     }
 
     /// The same, with a limit as `$1`.
     pub(super) fn with_limit(
-        readers: AnyPool,
+        readers: &Readers,
         columns: &[&str],
         select: &str,
         bind: fn(Bound, &K) -> Bound,
@@ -51,7 +63,7 @@ impl<K: Send + Sync + 'static> SharedRead<K> {
         let before = format!("WITH v (n, {}) AS (VALUES ", columns.join(", "));
         let sql = RowsSql::new(usize::from(limit.is_some()), &before, columns.len() + 1, &format!(") {select}"));
         let waiting = Mutex::new(Waiting { keys: Vec::new(), statements: 0 });
-        Arc::new(Self { readers, sql, limit, bind, waiting })
+        Arc::new(Self { readers: readers.pool.clone(), patience: readers.patience, sql, limit, bind, waiting })
     }
 
     /// The rows for one key.
@@ -86,7 +98,7 @@ impl<K: Send + Sync + 'static> SharedRead<K> {
                 }
                 waiting.keys.drain(..most).collect::<Vec<_>>()
             };
-            match self.read(&batch).await {
+            match self.answered(&batch).await {
                 Ok(answers) => {
                     for ((_, answer), rows) in batch.into_iter().zip(answers) {
                         let _ = answer.send(Ok(rows));
@@ -102,8 +114,20 @@ impl<K: Send + Sync + 'static> SharedRead<K> {
         }
     }
 
+    /// The same, within a bound: a database that has fallen silent keeps no connection, and nobody waiting.
+    async fn answered(&self, batch: &[(K, Answer)]) -> Result<Vec<Vec<AnyRow>>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        match tokio::time::timeout(self.patience, self.read(&mut connection, batch)).await {
+            Ok(answers) => answers,
+            Err(_) => {
+                connection.close_on_drop();
+                Err(StoreError::Unavailable(silent()))
+            }
+        }
+    }
+
     /// The rows for each key. The last key fills the places that are left over.
-    async fn read(&self, batch: &[(K, Answer)]) -> Result<Vec<Vec<AnyRow>>, StoreError> {
+    async fn read(&self, db: &mut AnyConnection, batch: &[(K, Answer)]) -> Result<Vec<Vec<AnyRow>>, StoreError> {
         let (places, mut statement) = self.sql.roomy(batch.len());
         let Some((last, _)) = batch.last() else { return Ok(Vec::new()) };
         if let Some(limit) = self.limit {
@@ -114,7 +138,7 @@ impl<K: Send + Sync + 'static> SharedRead<K> {
             statement = (self.bind)(statement.bind(n), key);
         }
         let mut answers: Vec<Vec<AnyRow>> = batch.iter().map(|_| Vec::new()).collect();
-        for row in statement.fetch_all(&self.readers).await? {
+        for row in statement.fetch_all(db).await? {
             let n: usize = Reader::new("v", &row).number("n")?;
             if let Some(rows) = answers.get_mut(n) {
                 rows.push(row);

@@ -63,6 +63,8 @@ struct State {
     waiting: Vec<oneshot::Sender<Fate>>,
     /// Events and messages of those who wait.
     left: Change,
+    /// Rows whose condition did not hold took the statements of others with them: those go first next time, alone.
+    disturbed: bool,
 }
 
 struct Shared {
@@ -93,7 +95,14 @@ impl Writer {
         committed: watch::Sender<u64>,
         stats: Arc<WriteStats>,
     ) -> Self {
-        let state = State { connection: None, open: false, torn: false, waiting: Vec::new(), left: Change::default() };
+        let state = State {
+            connection: None,
+            open: false,
+            torn: false,
+            waiting: Vec::new(),
+            left: Change::default(),
+            disturbed: false,
+        };
         let shared = Arc::new(Shared {
             backend,
             options,
@@ -267,8 +276,10 @@ impl Shared {
             self.roll_back(state).await;
         }
         let batch = self.queue().take();
-        if batch.iter().any(|pending| pending.alone) {
-            // Nor together with the statements of others.
+        let disturbed = state.disturbed && !state.waiting.is_empty();
+        if disturbed || batch.iter().any(|pending| pending.alone) {
+            // Not together with the statements of others.
+            state.disturbed = false;
             self.commit_with(state, Vec::new()).await;
         }
         self.commit_with(state, batch).await;
@@ -289,6 +300,7 @@ impl Shared {
             match outcome {
                 Ok(written) => return self.answer_all(state, batch, written),
                 Err(Refusal::Conflicts(which)) => {
+                    state.disturbed |= !state.waiting.is_empty();
                     self.roll_back(state).await;
                     let mut kept = Vec::with_capacity(batch.len());
                     for (n, pending) in batch.into_iter().enumerate() {
@@ -376,7 +388,8 @@ impl Shared {
     }
 }
 
-fn silent() -> sqlx::Error {
+/// What a database that does not answer is told as.
+pub(super) fn silent() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database did not answer"))
 }
 

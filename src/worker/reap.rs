@@ -17,14 +17,14 @@ type Settling = FuturesUnordered<JoinHandle<Result<(), BrokerError>>>;
 impl Workers {
     /// End and start what is due at one target, for ever. While some is being settled and recorded, the next is taken.
     pub(super) async fn reap_target(self: Arc<Self>, target: String) {
+        let most = self.broker.settled_at_once(&target);
         let mut settling = Settling::new();
         loop {
-            let most = self.broker.settled_at_once(&target);
             let due = self.broker.due.notified();
             tokio::pin!(due);
             let mut more = true;
             while more && settling.len() <= most / 2 && !self.closing().is_cancelled() {
-                let room = most - settling.len();
+                let room = self.broker.leased_at_once(most - settling.len());
                 match self.take_due(&target, room, &settling).await {
                     Ok(taken) => more = taken == room,
                     Err(error) => {

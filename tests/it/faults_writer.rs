@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -192,6 +195,37 @@ async fn rows_harm_only_themselves(db: Db) {
     assert_eq!(store.outbox_depth().await.unwrap(), good + 1, "{db:?}");
 }
 
+/// Rows whose condition never holds, handed in without end, keep no statements out: each runs again once at most or
+/// twice, and then goes before them.
+async fn a_stream_of_conflicts_keeps_no_statements_out(db: Db) {
+    const STATEMENTS: u64 = 20;
+    let world = World::on(db).await;
+    let store = Arc::new(world.store().clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let streams: Vec<_> = (0..16)
+        .map(|stream| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let outcome = store.write(rows(8 * stream + 3)).await;
+                    assert!(matches!(outcome, Err(StoreError::Conflict)), "{outcome:?}");
+                }
+            })
+        })
+        .collect();
+    let before = store.stats().reruns.load(Ordering::Relaxed);
+    for n in 0..STATEMENTS {
+        let within = tokio::time::timeout(Duration::from_secs(30), change(&store, n, Fate::Succeeds)).await;
+        within.unwrap_or_else(|_| panic!("{db:?}: {n} is kept out")).unwrap();
+    }
+    let reruns = store.stats().reruns.load(Ordering::Relaxed) - before;
+    assert!(reruns <= 2 * STATEMENTS, "{db:?}: {reruns} for {STATEMENTS} changes");
+    stop.store(true, Ordering::Relaxed);
+    for stream in streams {
+        stream.await.unwrap();
+    }
+}
+
 /// Whoever finds nothing to write and says no makes nobody run again.
 async fn who_wrote_nothing_disturbs_nobody(db: Db) {
     let world = World::on(db).await;
@@ -309,6 +343,7 @@ async fn a_database_that_falls_silent_holds_nobody_up_for_long() {
 on_both!(
     changes_harm_only_themselves,
     rows_harm_only_themselves,
+    a_stream_of_conflicts_keeps_no_statements_out,
     who_wrote_nothing_disturbs_nobody,
     closing_leaves_nobody_waiting
 );

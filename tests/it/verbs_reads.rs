@@ -1,8 +1,11 @@
 //! Reads: what you may not see is not there.
 
-use tidegate::broker::{
-    BrokerError, Ctx,
-    input::{AuditQuery, Decide, GrantQuery, Paging, RequestQuery, Role, Simulate},
+use tidegate::{
+    broker::{
+        BrokerError, Ctx,
+        input::{AuditQuery, Decide, GrantQuery, Paging, RequestQuery, Role, Simulate},
+    },
+    domain::request::RequestState,
 };
 
 use crate::{
@@ -163,6 +166,40 @@ async fn lists_page_without_gaps_or_repeats(db: Db) {
     assert_eq!(seen, expected);
 }
 
+/// However it stops being pending, and whoever's word that was.
+async fn what_is_decided_waits_for_nobody(db: Db) {
+    let world = World::on(db).await;
+    let ben = world.who("ben").await;
+    let waits = async || {
+        let query =
+            RequestQuery { state: Some(RequestState::Pending), role: Some(Role::Approver), ..RequestQuery::default() };
+        let listed = world.broker.requests(&ben, query).await.unwrap().items.len();
+        let urgent = world.broker.urgent(&ben, Paging::default()).await.unwrap().items.len();
+        (listed, urgent, world.broker.inbox(&ben).await.unwrap())
+    };
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(world.ask("ana", want(ADMIN, 600)).await.unwrap());
+    }
+    assert_eq!(waits().await, (4, 4, 4), "{db:?}");
+    deny(&world, "ben", &asked[0]).await.unwrap();
+    assert_eq!(waits().await, (3, 3, 3), "{db:?}: denied");
+    let ana = world.who("ana").await;
+    world.broker.cancel(&ana, request_id(&asked[1]), String::new()).await.unwrap();
+    assert_eq!(waits().await, (2, 2, 2), "{db:?}: cancelled");
+    approve(&world, "ben", &asked[2]).await.unwrap();
+    assert_eq!(waits().await, (1, 1, 1), "{db:?}: approved");
+    // A decision that does not decode harms only its request, here and in every list.
+    let broken = format!("UPDATE requests SET needs = 'x' WHERE id = '{}'", asked[3].id);
+    let last = world.ask("ana", want(ADMIN, 600)).await.unwrap();
+    sql(&world, &broken).await;
+    assert_eq!(waits().await.0, 1, "{db:?}");
+    world.advance(25 * 3600);
+    world.settle().await;
+    assert_eq!(request_state(&world, &last).await, RequestState::Lapsed);
+    assert_eq!(waits().await, (0, 0, 0), "{db:?}: lapsed");
+}
+
 async fn lists_are_in_order_over_all_their_pages(db: Db) {
     let world = World::on(db).await;
     person(&world, "zoe", &["approvers"]).await;
@@ -217,6 +254,7 @@ async fn lists_are_in_order_over_all_their_pages(db: Db) {
 }
 
 on_both!(
+    what_is_decided_waits_for_nobody,
     lists_are_in_order_over_all_their_pages,
     a_stranger_sees_nothing,
     parties_approvers_and_auditors_see_what_concerns_them,
