@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, roster::SourceConfig, secret::Secret,
-        time::Ttl,
+        account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, roster::SourceConfig,
+        scim::declared::ExtensionConfig, secret::Secret, time::Ttl,
     },
     oidc,
     ports::identity_provider::IdentityProvider,
@@ -66,6 +66,9 @@ pub struct Config {
     /// Who may have an account made at the first login.
     #[serde(default)]
     pub jit: Vec<JitRule>,
+    /// What sources say of people beyond the standard's attributes.
+    #[serde(default, rename = "scim_extension")]
+    pub scim_extensions: Vec<ExtensionConfig>,
     /// How people sign in to the portal; without it there is none.
     pub sign_in: Option<SignIn>,
 }
@@ -184,6 +187,8 @@ pub struct Schedules {
     pub sweep: Option<String>,
     /// Delete old idempotency keys, delivered messages, expired token revocations.
     pub prune: Option<String>,
+    /// Look for accounts that nobody uses, and for people to be forgotten; every night.
+    pub tidy: Option<String>,
 }
 
 /// Bounds; what is missing keeps its default.
@@ -201,6 +206,8 @@ pub struct Limits {
     pub lease_slack_seconds: Option<u32>,
     /// API requests a second for one caller.
     pub requests_per_second: Option<u32>,
+    /// SCIM requests a second for one source; 5,000. Twice as many at once.
+    pub scim_requests_per_second: Option<u32>,
 }
 
 /// What happens to identities by the clock, and when a source is stopped; what is missing keeps its default.

@@ -31,6 +31,8 @@ pub struct Rhythm {
     pub sweep: Schedule,
     /// Delete what nobody will ask for again.
     pub prune: Schedule,
+    /// Look for accounts that nobody uses, and for people to be forgotten.
+    pub tidy: Schedule,
     /// Look for due rows this often, besides being woken.
     pub tick: Duration,
     /// Sign the head of the audit log this often, if there is something new.
@@ -46,6 +48,7 @@ impl Default for Rhythm {
         Self {
             sweep: Schedule::hourly(),
             prune: Schedule::daily(),
+            tidy: Schedule::daily(),
             tick: Duration::from_millis(500),
             seal: Duration::from_secs(1),
             reload: Duration::from_secs(2),
