@@ -127,6 +127,21 @@ impl Broker {
         Ok(())
     }
 
+    /// Somebody was seen for the first time: where that makes an account, it is due.
+    pub(crate) async fn record_first_login(
+        &self,
+        tx: &mut Tx,
+        identity: IdentityId,
+        at: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let waiting = self.downstreams.values().filter(|app| app.config.provision.waits_for_logins());
+        for app in waiting {
+            let correlation = self.fresh_correlation(at)?;
+            tx.accounts_due(&app.config.id, &[identity], false, correlation, at).await?;
+        }
+        Ok(())
+    }
+
     fn account_lease(&self, app: &Downstream, now: Timestamp) -> Timestamp {
         now.plus_std(app.lease(self.settings.lease_slack))
     }
