@@ -216,11 +216,20 @@ pub struct Limits {
 pub struct Lifecycle {
     /// How long a workload or agent that nobody answers for may go on; 7 days.
     pub orphan_grace: Option<Ttl>,
-    /// A source is stopped when it takes away more than so many of a hundred of its people…; 10.
+    /// Whoever answers for an account that was not used for this long is told…; never if missing.
+    pub unused_after: Option<Ttl>,
+    /// …and so much later it is deactivated; 14 days.
+    pub unused_grace: Option<Ttl>,
+    /// Also accounts that a source owns, and not only what is kept here or came by a first login.
+    #[serde(default)]
+    pub unused_of_sources: bool,
+    /// What is known of people is forgotten so long after they are gone; never if missing.
+    pub erase_after: Option<Ttl>,
+    /// Of a source, whoever is more than so many of a hundred of its people…; 10.
     pub departures_percent: Option<u32>,
-    /// …and at least so many…; 5.
+    /// …and at least the so-many-eth…; 5.
     pub departures_least: Option<u64>,
-    /// …within this; 1 hour.
+    /// …to leave within this waits until somebody accepts; 1 hour.
     pub departures_window: Option<Ttl>,
 }
 

@@ -10,7 +10,7 @@ use super::{
     directory_file::DirectoryFile,
 };
 use crate::{
-    broker::{DepartureLimit, Settings},
+    broker::{DepartureLimit, Settings, UnusedRule},
     config::Config,
     domain::{scim::declared::declare, time::Ttl},
     edge::{EdgeParts, Limits, Portal, Rate, router_with},
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long closing waits for what is in flight; the rest is taken over when its lease runs out.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between the word that an account is not used and its end.
+const UNUSED_GRACE: Duration = Duration::from_secs(14 * 86_400);
 /// Token keys are replaced after this long.
 const KEY_AGE: Ttl = Ttl::seconds_or_one(30 * 86_400);
 
@@ -85,6 +87,12 @@ pub(super) fn lifecycle_settings(config: &Config, defaults: Settings) -> anyhow:
             least: given.departures_least.unwrap_or(limit.least),
             window: given.departures_window.map_or(limit.window, Ttl::as_std),
         },
+        unused: given.unused_after.map(|after| UnusedRule {
+            after: after.as_std(),
+            grace: given.unused_grace.map_or(UNUSED_GRACE, Ttl::as_std),
+            of_sources: given.unused_of_sources,
+        }),
+        erase_after: given.erase_after.map(Ttl::as_std),
         jit: config.jit.clone(),
         users: declare(&config.scim_extensions).map_err(anyhow::Error::msg)?,
         ..defaults

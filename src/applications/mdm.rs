@@ -129,8 +129,8 @@ impl DeviceManager {
         let given = config.settings.remove("devices").ok_or_else(|| {
             BuildError::new(&config, "`settings.devices` is missing: where are orders for devices given?")
         })?;
-        let mut settings: DeviceSettings = serde_json::from_value(given)
-            .map_err(|e| BuildError::new(&config, format!("settings.devices: {e}")))?;
+        let mut settings: DeviceSettings =
+            serde_json::from_value(given).map_err(|e| BuildError::new(&config, format!("settings.devices: {e}")))?;
         if settings.done.is_empty() {
             settings.done = settings.order.done().iter().map(|s| (*s).to_owned()).collect();
         }
@@ -214,8 +214,11 @@ impl Application for DeviceManager {
 
     async fn take_back(&self, is: &Account, order: bool) -> Result<TakenBack, Fault> {
         let external_id = is.external_id.as_deref().unwrap_or_default();
-        let values =
-            BTreeMap::from([("user_name", is.user_name.as_str()), ("user_id", &is.remote_id), ("external_id", external_id)]);
+        let values = BTreeMap::from([
+            ("user_name", is.user_name.as_str()),
+            ("user_id", &is.remote_id),
+            ("external_id", external_id),
+        ]);
         let before = self.list(&values).await?;
         let mut taken = TakenBack::default();
         if order {

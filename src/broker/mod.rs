@@ -62,7 +62,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use claim::Handover;
 pub use context::{Ctx, InSession};
 pub use error::BrokerError;
-pub use lifecycle::{AcceptedView, Heard, Hearing};
+pub use lifecycle::{AcceptedView, Heard, Hearing, UnusedRule};
 pub use oauth::IssuedToken;
 pub use observe::{Late, Readiness};
 pub use reap::Outcome;
@@ -118,6 +118,10 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// When a source takes away more people than it should.
     pub departures: DepartureLimit,
+    /// When accounts that nobody uses end; never if missing.
+    pub unused: Option<UnusedRule>,
+    /// What is known of people is forgotten so long after they are gone; never if missing.
+    pub erase_after: Option<Duration>,
     /// Who may have an account made at the first login.
     pub jit: Vec<JitRule>,
     /// Users as SCIM speaks of them: with the extensions that were declared.
@@ -148,6 +152,8 @@ impl Default for Settings {
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
             orphan_grace: Duration::from_secs(7 * 86_400),
             departures: DepartureLimit::default(),
+            unused: None,
+            erase_after: None,
             jit: Vec::new(),
             users: &USERS,
             session_idle: Ttl::seconds_or_one(3600),

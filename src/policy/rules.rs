@@ -75,11 +75,7 @@ impl Rule {
 }
 
 /// The schema, if it is one that this version can speak, and the attributes of identities beyond our own.
-pub(super) fn schema(
-    files: &Files,
-    declared: &Declared,
-    problems: &mut Vec<Problem>,
-) -> Option<(Schema, Declared)> {
+pub(super) fn schema(files: &Files, declared: &Declared, problems: &mut Vec<Problem>) -> Option<(Schema, Declared)> {
     let shown = files.shown(SCHEMA);
     let help = "use the schema.cedarschema that ships with this version";
     let Some(text) = files.get(SCHEMA) else {

@@ -294,10 +294,17 @@ fn declared_attributes_have_their_types_and_bounds() {
     assert!(nonsense.reasons.iter().any(|r| r.text.contains("clearance")), "{nonsense:?}");
     assert_eq!(set.decide(&person(2, &[]), entitlement, &inputs()).verdict, Verdict::Denied, "nothing is known");
     // Types are checked at the load; whoever keeps the policies may write them into the schema too.
-    assert!(build(SCHEMA, &permit("a", "", "Request", "when { principal has clearance && principal.clearance == \"2\" }")).is_err());
+    assert!(
+        build(SCHEMA, &permit("a", "", "Request", "when { principal has clearance && principal.clearance == \"2\" }"))
+            .is_err()
+    );
     let written = SCHEMA.replace("contract_end?: Long,", "contract_end?: Long, level?: Long, clearance?: Long,");
-    assert!(build(&written, &permit("a", "", "Request", "when { principal has level && principal.level > 1 }")).is_ok());
-    for (wrong, why) in [("level: Long,", "level?"), ("clearance?: String,", "another type"), ("level?: Set<Long>,", "Set<String>")] {
+    assert!(
+        build(&written, &permit("a", "", "Request", "when { principal has level && principal.level > 1 }")).is_ok()
+    );
+    for (wrong, why) in
+        [("level: Long,", "level?"), ("clearance?: String,", "another type"), ("level?: Set<Long>,", "Set<String>")]
+    {
         let text = SCHEMA.replace("contract_end?: Long,", &format!("contract_end?: Long, {wrong}"));
         let problems = build(&text, &cedar).unwrap_err().problems;
         assert!(problems[0].message.contains(why), "{problems:?}");

@@ -168,6 +168,15 @@ fn index_value(path: AttrPath, value: &Value, element: i64, found: &mut Vec<Entr
     }
 }
 
+/// What of a document only one may have.
+fn claims(of: &'static ResourceType, document: &Document) -> Vec<(AttrPath, String)> {
+    let claim = |(schema, attribute): (&'static Schema, &'static Attribute)| {
+        let value = document.get(schema.urn)?.get(attribute.name)?;
+        Some((AttrPath { schema, attribute, sub: None }, key(attribute, value)?))
+    };
+    of.declared().filter(|(_, a)| a.unique).filter_map(claim).collect()
+}
+
 fn key(attribute: &Attribute, value: &Value) -> Option<String> {
     match value {
         Value::Bool(flag) => Some(flag.to_string()),
@@ -330,17 +339,10 @@ impl Tx {
     ) -> Result<Option<String>, StoreError> {
         const CLAIM: &str = "INSERT INTO scim_unique (path, value_key, identity_id) VALUES ($1, $2, $3) \
                              ON CONFLICT (path, value_key) DO NOTHING";
-        let mut unique = of.declared().filter(|(_, a)| a.unique).peekable();
-        if unique.peek().is_none() {
-            return Ok(None);
-        }
-        if !new {
+        if !new && of.has_unique() {
             self.forget_unique(id).await?;
         }
-        for (schema, attribute) in unique {
-            let path = AttrPath { schema, attribute, sub: None };
-            let value = document.get(schema.urn).and_then(|e| e.get(attribute.name));
-            let Some(key) = value.and_then(|value| key(attribute, value)) else { continue };
+        for (path, key) in claims(of, document) {
             if self.execute(query(CLAIM).bind(path.key()).bind(key).bind(id.to_string())).await? == 0 {
                 return Ok(Some(path.to_string()));
             }

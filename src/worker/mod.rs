@@ -101,6 +101,7 @@ impl Workers {
         keep("reload policy", Box::new(|w| Box::pin(w.reload_policy())));
         keep("measure", Box::new(|w| Box::pin(w.measure())));
         keep("sweep", Box::new(|w| Box::pin(w.sweep_targets())));
+        keep("tidy", Box::new(|w| Box::pin(w.tidy())));
         keep("prune", Box::new(|w| Box::pin(w.prune())));
         while loops.join_next().await.is_some() {}
     }

@@ -7,11 +7,7 @@ use super::{DEFAULT_PAGE, MAX_PAGE, Resource, ScimFailure};
 use crate::{
     broker::{Broker, SourceCtx},
     domain::scim::{
-        Document, ScimError,
-        core::GROUPS_TYPE,
-        filter::parse_filter,
-        path::AttrPath,
-        projection::Selection,
+        Document, ScimError, core::GROUPS_TYPE, filter::parse_filter, path::AttrPath, projection::Selection,
         schema::ResourceType,
     },
     store::ScimList,

@@ -113,8 +113,7 @@ pub(super) fn user(of: &'static ResourceType, parts: &UserParts<'_>, base: &str,
     document.insert("schemas".to_owned(), json!(schemas));
     document.insert("id".to_owned(), json!(id));
     document.extend(whole);
-    document
-        .insert("meta".to_owned(), meta(of.name, &location, identity.version, parts.created_at, parts.updated_at));
+    document.insert("meta".to_owned(), meta(of.name, &location, identity.version, parts.created_at, parts.updated_at));
     selection.apply(of, &mut document);
     Resource { location, version: etag(identity.version), document: Some(document) }
 }

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     domain::{
         account::AccountState,
-        provision::MadeBy,
         id::TaskId,
+        provision::MadeBy,
         time::{Timestamp, Ttl},
     },
     store::{AccountRow, AccountTask, StoreError, Tx, Worked},

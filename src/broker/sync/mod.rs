@@ -5,6 +5,7 @@
 //! it", so a worker that dies, or comes late, does what is right now and never what was right then.
 
 mod align;
+mod explain;
 mod hand;
 mod intake;
 mod runs;

@@ -396,7 +396,11 @@ impl Scan<'_> {
         }
         if self.verb == Verb::Apply {
             let urgent = matches!(action, Action::Deactivate | Action::Delete);
-            if urgent { self.writes.urgent.push(identity.id) } else { self.writes.due.push(identity.id) }
+            if urgent {
+                self.writes.urgent.push(identity.id)
+            } else {
+                self.writes.due.push(identity.id)
+            }
             if action == Action::Adopt {
                 self.writes.adopted.push((identity.id, account.remote_id.clone()));
             }

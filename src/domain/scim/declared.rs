@@ -137,8 +137,7 @@ pub enum FactKind {
 /// Most attributes of all extensions.
 const MOST: usize = 100;
 /// What policies call something else already.
-const TAKEN: [&str; 9] =
-    ["id", "name", "kind", "non_human", "active", "orphaned", "owner", "contract_end", "team"];
+const TAKEN: [&str; 9] = ["id", "name", "kind", "non_human", "active", "orphaned", "owner", "contract_end", "team"];
 
 /// Users with these extensions besides the standard's; or what is wrong with them.
 pub fn declare(extensions: &[ExtensionConfig]) -> Result<&'static ResourceType, String> {
@@ -148,7 +147,8 @@ pub fn declare(extensions: &[ExtensionConfig]) -> Result<&'static ResourceType, 
     let mut facts = BTreeSet::new();
     let mut schemas: Vec<&'static Schema> = USERS.extensions.to_vec();
     for extension in extensions {
-        let schema = schema(extension, &mut facts).map_err(|why| format!("scim_extension `{}`: {why}", extension.urn))?;
+        let schema =
+            schema(extension, &mut facts).map_err(|why| format!("scim_extension `{}`: {why}", extension.urn))?;
         let same = |s: &&Schema| s.urn.eq_ignore_ascii_case(schema.urn);
         if schemas.iter().any(same) || schema.urn.eq_ignore_ascii_case(USERS.schema.urn) {
             return Err(format!("scim_extension `{}` is there already", extension.urn));
@@ -289,9 +289,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said_so() {
-        let of = |attribute: &str| {
-            read(&format!("urn = \"urn:x:y:User\"\n[[attribute]]\n{attribute}\n")).unwrap_err()
-        };
+        let of = |attribute: &str| read(&format!("urn = \"urn:x:y:User\"\n[[attribute]]\n{attribute}\n")).unwrap_err();
         assert!(of("name = \"active\"").contains("another name"));
         assert!(of("name = \"a b\"").contains("letters"));
         assert!(of("name = \"a\"\nmulti_valued = true\nuniqueness = \"server\"").contains("unique"));

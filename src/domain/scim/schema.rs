@@ -107,11 +107,11 @@ pub struct Attribute {
     pub unique: bool,
     /// Of a declared one: what decisions call it.
     pub fact: Option<&'static str>,
-    canonical: &'static [&'static str],
-    references: &'static [&'static str],
+    pub(super) canonical: &'static [&'static str],
+    pub(super) references: &'static [&'static str],
     /// Sub-attributes of a complex one.
     pub subs: &'static [Self],
-    description: &'static str,
+    pub(super) description: &'static str,
 }
 
 impl Attribute {
@@ -301,6 +301,11 @@ impl ResourceType {
     /// Attributes that were declared, each with the schema that it is in.
     pub fn declared(&self) -> impl Iterator<Item = (&'static Schema, &'static Attribute)> {
         self.extensions.iter().flat_map(|s| s.attributes.iter().map(move |a| (*s, a))).filter(|(_, a)| a.fact.is_some())
+    }
+
+    /// Was something declared that only one may have?
+    pub fn has_unique(&self) -> bool {
+        self.declared().any(|(_, a)| a.unique)
     }
 
     /// Core schema and extensions.
