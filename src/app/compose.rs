@@ -298,7 +298,8 @@ fn share_a_place(one: &dyn Connector, other: &dyn Connector) -> bool {
 }
 
 fn scheduled(name: &str, schedule: Option<&str>) -> anyhow::Result<()> {
-    anyhow::ensure!(name != "tasks", "`tasks` is no name for an application or source: it is taken");
+    let taken = ["tasks", "runs"].contains(&name);
+    anyhow::ensure!(!taken, "`{name}` is no name for an application or source: it is taken");
     if let Some(schedule) = schedule {
         schedule.parse::<crate::worker::Schedule>().with_context(|| format!("schedule of `{name}`"))?;
     }

@@ -58,6 +58,7 @@ mod scim_shapes;
 mod scim_testers;
 mod scim_users;
 mod scim_vendors;
+mod scim_wholes;
 mod servers;
 mod sheets;
 mod slack_abuse;
