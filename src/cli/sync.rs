@@ -104,8 +104,8 @@ pub async fn run(args: SyncArgs, cx: &Cx) -> Done {
 }
 
 async fn explain(name: &str, identity: &str, cx: &Cx) -> Done {
-    let query = [("identity", identity.to_owned())];
-    let (raw, it) = typed::<ExplainView>(cx.client()?.get(&["v1", "sync", name, "explain"], &query).await?)?;
+    let path = ["v1", "sync", name, "explain", identity];
+    let (raw, it) = typed::<ExplainView>(cx.client()?.get(&path, &[]).await?)?;
     cx.ui.show(&raw, || {
         let state = it.state.map_or_else(|| "no account".to_owned(), |s| s.as_str().replace('_', " "));
         let mut text = sheet(&[

@@ -34,9 +34,13 @@ async fn active(world: &World, name: &str) -> bool {
 }
 
 async fn seen(world: &World, name: &str) {
-    let id = world.store().subject_by_name(name, world.now()).await.unwrap().unwrap().identity.id;
-    let token = world.broker.create_token_at_console(id, "test", Ttl::seconds_or_one(3600)).await.unwrap();
-    world.broker.authenticate(token.token.expose(), "test").await.unwrap();
+    let identity = world.store().subject_by_name(name, world.now()).await.unwrap().unwrap().identity;
+    let token = world.broker.create_token_at_console(identity.id, "test", Ttl::seconds_or_one(3600)).await.unwrap();
+    if identity.kind.is_non_human() {
+        world.broker.authenticate_client(name, token.token.expose(), "test").await.unwrap();
+    } else {
+        world.broker.authenticate(token.token.expose(), "test").await.unwrap();
+    }
     world.settle().await;
 }
 
@@ -60,7 +64,7 @@ async fn what_nobody_uses_is_told_of_and_then_ends(db: Db) {
     assert!(event.details["ends_at"].is_null(), "{db:?}: who administers is not ended");
     // Used meanwhile: it stays.
     world.advance(10 * DAY);
-    seen(&world, "deploy-bot").await.to_owned();
+    seen(&world, "deploy-bot").await;
     world.advance(5 * DAY);
     let (_, ended) = world.broker.look_for_unused().await.unwrap();
     assert_eq!(ended, 1, "{db:?}");
@@ -124,7 +128,7 @@ async fn what_is_known_of_people_who_are_gone_is_forgotten(db: Db) {
     while world.broker.seal().await.unwrap() > 0 {}
     let eve = world.who("eve").await;
     let first = log.iter().find(|e| e.subject == Some(identity)).unwrap();
-    world.broker.audit_proof(&eve, first.id).await.unwrap();
+    world.broker.proof(&eve, first.id).await.unwrap();
     // The same name is somebody new.
     let again = scim.user_of(canary).await;
     assert_ne!(again, id);

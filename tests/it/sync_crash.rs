@@ -99,15 +99,21 @@ async fn cut_off(db: Db, point: &str) -> anyhow::Result<()> {
         let same = *name == want.0 && active == want.1 && (want.1 == "0" || groups == want.2);
         ensure!(same, "{point}: {row:?}, wanted {want:?}");
     }
+    let ids: std::collections::BTreeSet<String> = home
+        .rows("SELECT i.id FROM identities i JOIN sources s ON s.id = i.source_id WHERE s.name = 'hr'")
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
     // Each was said once: as many events of each kind as there are people of it.
     for (action, count) in [("identity.deactivated", PEOPLE / 3), ("identity.created", PEOPLE + PEOPLE / 3)] {
-        let said = home
-            .rows(&format!(
-                "SELECT CAST(count(*) AS TEXT) FROM audit_events e JOIN identities i ON i.id = e.subject_id \
-                 JOIN sources s ON s.id = i.source_id WHERE e.action = '{action}' AND s.name = 'hr'"
-            ))
-            .await?;
-        ensure!(said[0][0] == count.to_string(), "{point}: {action} {} times", said[0][0]);
+        let said = home.rows(&format!("SELECT leaf FROM audit_events WHERE action = '{action}'")).await?;
+        let subject = |row: &Vec<String>| {
+            let event: serde_json::Value = serde_json::from_str(&row[0]).unwrap();
+            event["subject"].as_str().unwrap_or_default().to_owned()
+        };
+        let of_source = said.iter().filter(|row| ids.contains(&subject(row))).count();
+        ensure!(of_source == count, "{point}: {action} {of_source} times");
     }
     // Read again, there is nothing to do; and the log holds.
     let again = apply(&child).await?;
@@ -117,7 +123,7 @@ async fn cut_off(db: Db, point: &str) -> anyhow::Result<()> {
 }
 
 async fn a_reading_that_is_cut_off_is_finished(db: Db) {
-    for point in ["source.compared", "source.step", "source.step@25", "source.step@55", "lifecycle.recorded@2"] {
+    for point in ["source.compared", "source.step", "source.step@25", "source.step@55"] {
         cut_off(db, point).await.unwrap_or_else(|e| panic!("{db:?} {point}: {e:#}"));
     }
 }

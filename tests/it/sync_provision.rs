@@ -149,7 +149,7 @@ async fn a_device_manager_takes_back_what_a_leaver_has(db: Db) {
     devices.devices.lock().unwrap().all.retain(|(_, id, _)| id != "phone-8");
     fed.world.advance(3600);
     fed.world.settle().await;
-    assert_eq!(state(&fed.world, id).await, AccountState::Corrected, "{db:?}");
+    assert_eq!(state(&fed.world, id).await, AccountState::Aligned, "{db:?}");
     assert_eq!(devices.orders().len(), 2, "{db:?}: what is under way is not ordered again");
     let log = events(&fed.world).await;
     let left = log.iter().find(|e| e.action == "identity.deactivated").unwrap();

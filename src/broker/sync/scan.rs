@@ -15,6 +15,7 @@ use crate::{
     domain::{
         account::{Account, AccountState, Desired, Difference, OrphanPolicy},
         id::{CorrelationId, IdentityId},
+        provision::MadeBy,
         time::Timestamp,
     },
     ports::connector::Fault,
@@ -401,7 +402,9 @@ impl Scan<'_> {
             } else {
                 self.writes.due.push(identity.id)
             }
-            if action == Action::Adopt {
+            // Where the sync makes accounts, whoever works on it finds it by itself.
+            let by = self.app.config.provision.made_by(&facts.subject, &facts.standing);
+            if action == Action::Adopt && by != MadeBy::Sync {
                 self.writes.adopted.push((identity.id, account.remote_id.clone()));
             }
         }
