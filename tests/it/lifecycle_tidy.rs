@@ -86,13 +86,13 @@ async fn what_nobody_uses_is_told_of_and_then_ends(db: Db) {
 
 async fn what_is_known_of_people_who_are_gone_is_forgotten(db: Db) {
     let settings = Settings { erase_after: Some(Duration::from_secs(30 * DAY)), ..Settings::default() };
-    let scim = Scim::of(Plan { settings, ..Plan::on(db) }).await;
-    let world = &scim.app.world;
+    let mut scim = Scim::of(Plan { settings, ..Plan::on(db) }).await;
     let canary = json!({
         "userName": "kim.canary", "displayName": "Kim Canary", "externalId": "ext-canary", "title": "Canary keeper",
         "emails": [{"value": "kim@canary.example"}], "name": {"familyName": "Canary"}, ENTERPRISE: {"department": "canaries"},
     });
     let id = scim.user_of(canary.clone()).await;
+    let world = &scim.app.world;
     scim.group("crew", &[&id]).await;
     stands(world, "engineers", id.parse().unwrap()).await;
     world.broker.seal().await.unwrap();
@@ -123,13 +123,14 @@ async fn what_is_known_of_people_who_are_gone_is_forgotten(db: Db) {
     let log = events(world).await;
     assert!(log.iter().filter(|e| e.subject == Some(identity)).count() > 3, "{db:?}: what they did stays");
     assert!(log.iter().any(|e| e.action == "identity.erased" && e.subject == Some(identity)));
-    assert_eq!(scim.get(&format!("/Users/{id}")).await.status, 404, "{db:?}");
     // The log still verifies: every event is in the tree that is signed.
     while world.broker.seal().await.unwrap() > 0 {}
     let eve = world.who("eve").await;
     let first = log.iter().find(|e| e.subject == Some(identity)).unwrap();
     world.broker.proof(&eve, first.id).await.unwrap();
-    // The same name is somebody new.
+    // To its source the person is not there, and the same name is somebody new.
+    scim.token = world.broker.create_source_token_at_console("okta", Ttl::seconds_or_one(3600)).await.unwrap().token;
+    assert_eq!(scim.get(&format!("/Users/{id}")).await.status, 404, "{db:?}");
     let again = scim.user_of(canary).await;
     assert_ne!(again, id);
 }

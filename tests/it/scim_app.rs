@@ -34,6 +34,13 @@ impl Scim {
         Self::within(plan, open()).await
     }
 
+    /// Where people come and go all day, and that is no mass change.
+    pub async fn lively(db: Db) -> Self {
+        let mut plan = Plan::on(db);
+        plan.settings.departures.least = u64::MAX;
+        Self::of(plan).await
+    }
+
     pub async fn within(plan: Plan, limits: Limits) -> Self {
         let app = App::build(plan.build().await, limits, Portal::default()).await;
         let broker = &app.world.broker;

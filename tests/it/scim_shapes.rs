@@ -59,7 +59,7 @@ pub const DEPARTMENT: &str = "/urn:ietf:params:scim:schemas:extension:enterprise
 
 #[allow(clippy::too_many_lines, reason = "a table")]
 async fn patches_of_providers(db: Db) {
-    let scim = Scim::on(db).await;
+    let scim = Scim::lively(db).await;
     let department = format!("{ENTERPRISE}:department");
     let manager = format!("{ENTERPRISE}:manager");
     let lines: Vec<(&str, Value, Result<After, &str>)> = vec![

@@ -10,7 +10,7 @@ use crate::{
 };
 
 async fn whole_users_of_providers(db: Db) {
-    let scim = Scim::on(db).await;
+    let scim = Scim::lively(db).await;
     for (what, sent, after) in [
         (
             "okta",

@@ -60,11 +60,13 @@ async fn people(home: &Home) -> anyhow::Result<Vec<Vec<String>>> {
 async fn cut_off(db: Db, point: &str) -> anyhow::Result<()> {
     let home = home(db).await;
     write(&home, false);
-    let child = home.up().await?;
+    let mut child = home.up().await?;
     apply(&child).await?;
-    drop(child);
+    child.process.kill().await?;
     write(&home, true);
-    let Start::Up(mut child) = home.start(Some(point)).await? else { anyhow::bail!("it dies at its start") };
+    let Start::Up(mut child) = home.start(Some(point)).await? else {
+        anyhow::bail!("it dies at its start: {}", home.log())
+    };
     let cut = apply(&child).await;
     ensure!(cut.is_err(), "{point}: it was not cut off: {cut:?}");
     let died =
