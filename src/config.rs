@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, roster::SourceConfig, secret::Secret,
-        time::Ttl,
+        account::ApplicationConfig, catalog::TargetConfig, jit::JitRule, roster::SourceConfig,
+        scim::declared::ExtensionConfig, secret::Secret, time::Ttl,
     },
     oidc,
     ports::identity_provider::IdentityProvider,
@@ -66,6 +66,9 @@ pub struct Config {
     /// Who may have an account made at the first login.
     #[serde(default)]
     pub jit: Vec<JitRule>,
+    /// What sources say of people beyond the standard's attributes.
+    #[serde(default, rename = "scim_extension")]
+    pub scim_extensions: Vec<ExtensionConfig>,
     /// How people sign in to the portal; without it there is none.
     pub sign_in: Option<SignIn>,
 }
@@ -184,6 +187,8 @@ pub struct Schedules {
     pub sweep: Option<String>,
     /// Delete old idempotency keys, delivered messages, expired token revocations.
     pub prune: Option<String>,
+    /// Look for accounts that nobody uses, and for people to be forgotten; every night.
+    pub tidy: Option<String>,
 }
 
 /// Bounds; what is missing keeps its default.
@@ -201,6 +206,8 @@ pub struct Limits {
     pub lease_slack_seconds: Option<u32>,
     /// API requests a second for one caller.
     pub requests_per_second: Option<u32>,
+    /// SCIM requests a second for one source; 5,000. Twice as many at once.
+    pub scim_requests_per_second: Option<u32>,
 }
 
 /// What happens to identities by the clock, and when a source is stopped; what is missing keeps its default.
@@ -209,11 +216,20 @@ pub struct Limits {
 pub struct Lifecycle {
     /// How long a workload or agent that nobody answers for may go on; 7 days.
     pub orphan_grace: Option<Ttl>,
-    /// A source is stopped when it takes away more than so many of a hundred of its people…; 10.
+    /// Whoever answers for an account that was not used for this long is told…; never if missing.
+    pub unused_after: Option<Ttl>,
+    /// …and so much later it is deactivated; 14 days.
+    pub unused_grace: Option<Ttl>,
+    /// Also accounts that a source owns, and not only what is kept here or came by a first login.
+    #[serde(default)]
+    pub unused_of_sources: bool,
+    /// What is known of people is forgotten so long after they are gone; never if missing.
+    pub erase_after: Option<Ttl>,
+    /// Of a source, whoever is more than so many of a hundred of its people…; 10.
     pub departures_percent: Option<u32>,
-    /// …and at least so many…; 5.
+    /// …and at least the so-many-eth…; 5.
     pub departures_least: Option<u64>,
-    /// …within this; 1 hour.
+    /// …to leave within this waits until somebody accepts; 1 hour.
     pub departures_window: Option<Ttl>,
 }
 

@@ -17,8 +17,14 @@ use crate::{
     config::{NotifierConfig, SlackConfig},
     connectors,
     domain::{
-        account::ApplicationConfig, capability::Description, catalog::TargetConfig, checkpoint::VerifierKey,
-        roster::SourceConfig, secret::Secret, time::Ttl,
+        account::ApplicationConfig,
+        capability::Description,
+        catalog::TargetConfig,
+        checkpoint::VerifierKey,
+        roster::SourceConfig,
+        scim::declared::{FactKind, facts_of},
+        secret::Secret,
+        time::Ttl,
     },
     edge::slack::Slack,
     keys::{FileSigner, KeyFiles, checkpoint_key},
@@ -118,18 +124,25 @@ impl CheckpointSigner for CheckpointKey {
 }
 
 /// What policy may know of targets.
-struct Known(BTreeMap<String, (Description, Arc<dyn Connector>)>);
+struct Known {
+    targets: BTreeMap<String, (Description, Arc<dyn Connector>)>,
+    declared: BTreeMap<String, FactKind>,
+}
 
 impl TargetDirectory for Known {
     fn describe(&self, target: &str) -> Option<Description> {
-        self.0.get(target).map(|(description, _)| description.clone())
+        self.targets.get(target).map(|(description, _)| description.clone())
     }
 
     fn validate(&self, target: &str, parameters: &serde_json::Value) -> Result<(), BadParameters> {
-        match self.0.get(target) {
+        match self.targets.get(target) {
             Some((_, connector)) => connector.validate(parameters),
             None => Err(BadParameters(format!("there is no target `{target}`"))),
         }
+    }
+
+    fn declared(&self) -> BTreeMap<String, FactKind> {
+        self.declared.clone()
     }
 }
 
@@ -195,8 +208,11 @@ pub async fn compose(setup: Setup) -> anyhow::Result<Composed> {
     }
     let applications = applications_of(setup.applications, &targets, &setup.clock)?;
     let sources = sources_of(setup.sources, &applications, &setup.clock)?;
-    let known = targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect();
-    let policy = load_policy(&setup.policies, Box::new(Known(known)))?;
+    let known = Known {
+        targets: targets.iter().map(|(c, k)| (c.id.to_string(), (k.describe(), Arc::clone(k)))).collect(),
+        declared: facts_of(setup.settings.users),
+    };
+    let policy = load_policy(&setup.policies, Box::new(known))?;
     let chat = match &setup.slack {
         Some(config) => Some((config, slack::client(config, Arc::clone(&setup.clock))?)),
         None => None,
@@ -282,7 +298,8 @@ fn share_a_place(one: &dyn Connector, other: &dyn Connector) -> bool {
 }
 
 fn scheduled(name: &str, schedule: Option<&str>) -> anyhow::Result<()> {
-    anyhow::ensure!(name != "tasks", "`tasks` is no name for an application or source: it is taken");
+    let taken = ["tasks", "runs"].contains(&name);
+    anyhow::ensure!(!taken, "`{name}` is no name for an application or source: it is taken");
     if let Some(schedule) = schedule {
         schedule.parse::<crate::worker::Schedule>().with_context(|| format!("schedule of `{name}`"))?;
     }

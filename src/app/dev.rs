@@ -92,7 +92,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         scratch = tempfile::Builder::new().prefix("tidegate-dev-").tempdir().context("no temporary directory")?;
         scratch.path().to_owned()
     };
-    let mut parts = setup(&options, &data_dir, &url)?;
+    let (mut parts, limits) = setup(&options, &data_dir, &url)?;
     let fake = if options.fake_slack { Some(fake_slack::beside(&mut parts).await?) } else { None };
     let composed = compose(parts).await?;
     if let Some(doubt) = composed.custody.doubt() {
@@ -117,7 +117,6 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     } else if !options.tour {
         say_banner(&access, &data_dir, &url, options.data.is_some())?;
     }
-    let limits = Limits { per_identity: None, per_address: None, ..Limits::default() };
     let closing = composed.broker.closing().clone();
     let touring = options.tour.then(|| {
         let url = url.clone();
@@ -155,19 +154,23 @@ fn portal(listener: &TcpListener) -> anyhow::Result<Portal> {
     })
 }
 
-fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Setup> {
+fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<(Setup, Limits)> {
+    let mut limits = Limits { per_identity: None, per_source: None, per_address: None, ..Limits::default() };
     let mut targets = seed_targets();
     let (mut applications, mut sources) = (Vec::new(), Vec::new());
     let mut policies = Policies::Seed;
     let mut notifiers: Vec<NotifierConfig> = Vec::new();
     let mut slack_config = None;
+    let mut rhythm = Rhythm::default();
     // Whoever tries things out makes and removes people all day: that is no mass change.
     let departures = DepartureLimit { least: u64::MAX, ..DepartureLimit::default() };
     let mut settings = Settings { max_live_grants: None, departures, ..Settings::default() };
     if let Some(file) = &options.config {
         let config = Config::read(file)?;
         targets.retain(|seeded| !config.targets.iter().any(|t| t.id == seeded.id));
-        settings = serve::lifecycle_settings(&config, settings);
+        settings = serve::lifecycle_settings(&config, settings)?;
+        limits = serve::limits_of(&config, limits);
+        rhythm = serve::rhythm_of(&config)?;
         targets.extend(config.targets);
         applications = config.applications;
         sources = config.sources;
@@ -185,7 +188,7 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         Some(url) => Options::new(url.clone()),
         None => Options::sqlite(&data_dir.join("tidegate.db")),
     };
-    Ok(Setup {
+    let setup = Setup {
         database,
         data_dir: data_dir.to_owned(),
         policies,
@@ -196,12 +199,13 @@ fn setup(options: &DevOptions, data_dir: &Path, url: &str) -> anyhow::Result<Set
         slack: slack_config,
         issuer: url.to_owned(),
         settings,
-        rhythm: Rhythm::default(),
+        rhythm,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy::new()),
         observe: false,
         wrap: None,
-    })
+    };
+    Ok((setup, limits))
 }
 
 /// Make the seeded identities where they are missing and give each a fresh secret; there is no default one.

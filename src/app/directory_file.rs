@@ -148,7 +148,7 @@ impl DirectoryFile {
             correlation: CorrelationId::new(entropy.ulid(now)?),
             cause: None,
             details: serde_json::json!({
-                "name": new.name, "kind": new.kind, "owner": new.owner, "groups": entry.groups,
+                "name": new.kind.is_non_human().then_some(&new.name), "kind": new.kind, "owner": new.owner, "groups": entry.groups,
                 "origin": "directory file",
             }),
         };

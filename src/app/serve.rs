@@ -10,9 +10,9 @@ use super::{
     directory_file::DirectoryFile,
 };
 use crate::{
-    broker::{DepartureLimit, Settings},
+    broker::{DepartureLimit, Settings, UnusedRule},
     config::Config,
-    domain::time::Ttl,
+    domain::{scim::declared::declare, time::Ttl},
     edge::{EdgeParts, Limits, Portal, Rate, router_with},
     lifecycle,
     ports::{clock::SystemClock, entropy::SystemEntropy},
@@ -23,19 +23,15 @@ use crate::{
 
 /// How long closing waits for what is in flight; the rest is taken over when its lease runs out.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between the word that an account is not used and its end.
+const UNUSED_GRACE: Duration = Duration::from_secs(14 * 86_400);
 /// Token keys are replaced after this long.
 const KEY_AGE: Ttl = Ttl::seconds_or_one(30 * 86_400);
 
 fn setup_of(config: &Config) -> anyhow::Result<Setup> {
     let listen = config.listen;
     let issuer = config.public_url.as_ref().map_or_else(|| format!("http://{listen}"), ToString::to_string);
-    let mut rhythm = Rhythm::default();
-    if let Some(text) = &config.schedules.sweep {
-        rhythm.sweep = text.parse().context("schedules.sweep")?;
-    }
-    if let Some(text) = &config.schedules.prune {
-        rhythm.prune = text.parse().context("schedules.prune")?;
-    }
+    let rhythm = rhythm_of(config)?;
     let defaults = Settings::default();
     Ok(Setup {
         database: Options::new(config.database_url()?),
@@ -54,7 +50,7 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
             lease_slack: config.limits.lease_slack().unwrap_or(defaults.lease_slack),
             session_idle: config.sign_in.as_ref().and_then(|s| s.idle).unwrap_or(defaults.session_idle),
             session_ttl: config.sign_in.as_ref().and_then(|s| s.longest).unwrap_or(defaults.session_ttl),
-            ..lifecycle_settings(config, defaults)
+            ..lifecycle_settings(config, defaults)?
         },
         rhythm,
         clock: Arc::new(SystemClock::new()),
@@ -64,18 +60,51 @@ fn setup_of(config: &Config) -> anyhow::Result<Setup> {
     })
 }
 
+/// When periodic tasks run.
+pub(super) fn rhythm_of(config: &Config) -> anyhow::Result<Rhythm> {
+    let mut rhythm = Rhythm::default();
+    let given = &config.schedules;
+    for (name, text, place) in [
+        ("sweep", &given.sweep, &mut rhythm.sweep),
+        ("prune", &given.prune, &mut rhythm.prune),
+        ("tidy", &given.tidy, &mut rhythm.tidy),
+    ] {
+        if let Some(text) = text {
+            *place = text.parse().with_context(|| format!("schedules.{name}"))?;
+        }
+    }
+    Ok(rhythm)
+}
+
 /// What the configuration says of identities.
-pub(super) fn lifecycle_settings(config: &Config, defaults: Settings) -> Settings {
+pub(super) fn lifecycle_settings(config: &Config, defaults: Settings) -> anyhow::Result<Settings> {
     let given = &config.lifecycle;
     let limit = defaults.departures;
-    Settings {
+    Ok(Settings {
         orphan_grace: given.orphan_grace.map_or(defaults.orphan_grace, Ttl::as_std),
         departures: DepartureLimit {
             percent: given.departures_percent.unwrap_or(limit.percent),
             least: given.departures_least.unwrap_or(limit.least),
             window: given.departures_window.map_or(limit.window, Ttl::as_std),
         },
+        unused: given.unused_after.map(|after| UnusedRule {
+            after: after.as_std(),
+            grace: given.unused_grace.map_or(UNUSED_GRACE, Ttl::as_std),
+            of_sources: given.unused_of_sources,
+        }),
+        erase_after: given.erase_after.map(Ttl::as_std),
         jit: config.jit.clone(),
+        users: declare(&config.scim_extensions).map_err(anyhow::Error::msg)?,
+        ..defaults
+    })
+}
+
+/// How much is let in.
+pub(super) fn limits_of(config: &Config, defaults: Limits) -> Limits {
+    let rate = |given: Option<u32>| given.filter(|n| *n > 0).map(|n| Rate::new(n, n.saturating_mul(2)));
+    Limits {
+        per_identity: rate(config.limits.requests_per_second).or(defaults.per_identity),
+        per_source: rate(config.limits.scim_requests_per_second).or(defaults.per_source),
         ..defaults
     }
 }
@@ -92,11 +121,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "listening beyond loopback without TLS: put a TLS-terminating proxy in front");
     }
-    let mut limits = Limits { behind_proxy: config.behind_proxy, ..Limits::default() };
-    if let Some(rate) = config.limits.requests_per_second.and_then(std::num::NonZeroU32::new) {
-        limits.per_identity =
-            Some(Rate { per_second: rate, burst: rate.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1)) });
-    }
+    let limits = limits_of(config, Limits { behind_proxy: config.behind_proxy, ..Limits::default() });
     let portal = portal_of(config)?;
     run(composed, listener, prometheus, limits, portal, &data_dir, lifecycle::asked_to_end()).await
 }

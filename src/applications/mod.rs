@@ -2,6 +2,7 @@
 //!
 //! They see only `ports`, `domain` and the client they speak through, and store nothing.
 
+pub mod mdm;
 pub mod scim;
 
 use std::sync::Arc;
@@ -28,14 +29,18 @@ impl BuildError {
 
 /// What speaks to an application of the configuration; `None` if people keep it by hand.
 pub fn build(config: &ApplicationConfig, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn Application>>, BuildError> {
+    if config.role_task.is_some() && config.owner.is_none() {
+        return Err(BuildError::new(config, "`owner` is missing: who does the `role_task`?"));
+    }
     match config.kind.as_str() {
         scim::KIND => Ok(Some(Arc::new(scim::ScimApplication::new(config, Arc::clone(clock))?))),
+        mdm::KIND => Ok(Some(Arc::new(mdm::DeviceManager::new(config, clock)?))),
         MANUAL => {
             if config.owner.is_none() {
                 return Err(BuildError::new(config, "`owner` is missing: who does the tasks?"));
             }
             Ok(None)
         }
-        other => Err(BuildError::new(config, format!("there is no kind `{other}`; the kinds are scim, {MANUAL}"))),
+        other => Err(BuildError::new(config, format!("there is no kind `{other}`; the kinds are scim, mdm, {MANUAL}"))),
     }
 }

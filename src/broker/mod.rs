@@ -62,7 +62,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use claim::Handover;
 pub use context::{Ctx, InSession};
 pub use error::BrokerError;
-pub use lifecycle::{AcceptedView, Heard, Hearing};
+pub use lifecycle::{AcceptedView, Heard, Hearing, UnusedRule};
 pub use oauth::IssuedToken;
 pub use observe::{Late, Readiness};
 pub use reap::Outcome;
@@ -80,6 +80,7 @@ use crate::{
         catalog::{TargetConfig, TargetId},
         id::{IdentityId, SourceId},
         jit::JitRule,
+        scim::{core::USERS, schema::ResourceType},
         time::{Timestamp, Ttl},
     },
     policy::{PolicyEngine, PolicySet},
@@ -117,8 +118,14 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// When a source takes away more people than it should.
     pub departures: DepartureLimit,
+    /// When accounts that nobody uses end; never if missing.
+    pub unused: Option<UnusedRule>,
+    /// What is known of people is forgotten so long after they are gone; never if missing.
+    pub erase_after: Option<Duration>,
     /// Who may have an account made at the first login.
     pub jit: Vec<JitRule>,
+    /// Users as SCIM speaks of them: with the extensions that were declared.
+    pub users: &'static ResourceType,
     /// A session in the portal that is not used for this long ends…
     pub session_idle: Ttl,
     /// …and after this long it ends in any case.
@@ -145,7 +152,10 @@ impl Default for Settings {
             max_token_ttl: Ttl::seconds_or_one(366 * 86_400),
             orphan_grace: Duration::from_secs(7 * 86_400),
             departures: DepartureLimit::default(),
+            unused: None,
+            erase_after: None,
             jit: Vec::new(),
+            users: &USERS,
             session_idle: Ttl::seconds_or_one(3600),
             session_ttl: Ttl::seconds_or_one(12 * 3600),
             notifiers: Vec::new(),
@@ -172,6 +182,14 @@ impl Default for DepartureLimit {
 }
 
 impl DepartureLimit {
+    /// Of how many people so many are not too many; there is no need to count further.
+    pub const fn people_for(&self, gone: u64) -> u64 {
+        match self.percent {
+            0 => u64::MAX,
+            percent => gone.saturating_mul(100).div_ceil(percent as u64),
+        }
+    }
+
     /// Are so many, of so many people, too many?
     pub const fn too_many(&self, gone: u64, people: u64) -> bool {
         gone >= self.least && gone.saturating_mul(100) > people.saturating_mul(self.percent as u64)

@@ -198,6 +198,8 @@ const WORTH_TELLING: &[&str] = &[
     "identity.offboarded",
     "identity.reconsidered",
     "workload.orphaned",
+    "identity.orphaned",
+    "identity.unused",
     "source.held",
     "source.collision",
     "account.not_verified",

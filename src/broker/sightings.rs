@@ -59,7 +59,9 @@ impl Broker {
                 let mut tx = self.store.begin_background().await?;
                 let written = async {
                     for ((identity, token), at) in chunk {
-                        tx.record_sighting(*identity, *token, *at).await?;
+                        if tx.record_sighting(*identity, *token, *at).await? {
+                            self.record_first_login(&mut tx, *identity, *at).await?;
+                        }
                     }
                     Ok(())
                 }

@@ -72,6 +72,13 @@ enum Step {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Say who answers for a guest from now on
+    Sponsor {
+        /// The guest, by name or id
+        identity: String,
+        /// Who answers for them
+        person: String,
+    },
     /// End a token or secret
     EndToken {
         /// Its id
@@ -110,6 +117,13 @@ pub async fn run(args: ReviewArgs, cx: &Cx) -> Done {
             cx.ui.confirm(&format!("Deactivate {} and end everything it holds?", clean(&identity)), yes, "-y").await?;
             let raw = cx.client()?.post(&["v1", "identities", &id, "deactivate"], &json!({"reason": reason})).await?;
             cx.ui.show(&raw, || format!("deactivated {}", clean(&identity)))?;
+            Ok(Exit::Ok)
+        }
+        Some(Step::Sponsor { identity, person }) => {
+            let id = id_of(&identity, cx).await?;
+            let body = json!({"sponsor": person});
+            let raw = cx.client()?.post(&["v1", "identities", &id, "sponsor"], &body).await?;
+            cx.ui.show(&raw, || format!("{} answers for {}", clean(&person), clean(&identity)))?;
             Ok(Exit::Ok)
         }
         Some(Step::EndToken { token }) => {

@@ -10,7 +10,7 @@ use super::{
     output::sheet,
     text::clean,
 };
-use crate::broker::sync_view::{Action, ReadingReport, Report, RunView, SyncView, TaskView};
+use crate::broker::sync_view::{Action, ExplainView, ReadingReport, Report, RunView, SyncView, TaskView};
 
 /// Keep applications aligned with the directory, and the directory with its sources
 #[derive(Debug, Args)]
@@ -57,6 +57,13 @@ enum SyncCommand {
         /// The application
         name: String,
     },
+    /// Show why somebody has, or has not, an account in an application
+    Explain {
+        /// The application
+        name: String,
+        /// Whose, by name or id
+        identity: String,
+    },
     /// List what is to be done by hand
     Tasks,
     /// Say that something was done by hand, and what shows it
@@ -82,6 +89,7 @@ pub async fn run(args: SyncArgs, cx: &Cx) -> Done {
         }
         SyncCommand::Verify { name } => go(&name, "verify", json!({}), cx).await,
         SyncCommand::Drift { name } => go(&name, "drift", json!({}), cx).await,
+        SyncCommand::Explain { name, identity } => explain(&name, &identity, cx).await,
         SyncCommand::Tasks => tasks(cx).await,
         SyncCommand::Done { task, evidence } => {
             let body = json!({"evidence": evidence});
@@ -93,6 +101,26 @@ pub async fn run(args: SyncArgs, cx: &Cx) -> Done {
             Ok(Exit::Ok)
         }
     }
+}
+
+async fn explain(name: &str, identity: &str, cx: &Cx) -> Done {
+    let path = ["v1", "sync", name, "explain", identity];
+    let (raw, it) = typed::<ExplainView>(cx.client()?.get(&path, &[]).await?)?;
+    cx.ui.show(&raw, || {
+        let state = it.state.map_or_else(|| "no account".to_owned(), |s| s.as_str().replace('_', " "));
+        let mut text = sheet(&[
+            ("account", Some(format!("{} in {} ({})", clean(&it.name), clean(&it.application), clean(&it.kind)))),
+            ("should be", Some(clean(&it.should_be))),
+            ("stands", Some(state)),
+            ("error", it.error.as_deref().map(clean)),
+        ]);
+        for reason in &it.reasons {
+            text.push_str("\n  ");
+            text.push_str(&clean(reason));
+        }
+        text
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn counts(counts: &std::collections::BTreeMap<String, u64>) -> String {

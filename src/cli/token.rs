@@ -36,8 +36,8 @@ struct MintArgs {
     /// How long a personal token works
     #[arg(long = "for", value_name = "DURATION", conflicts_with = "client_id")]
     duration: Option<Ttl>,
-    /// For somebody else; administrators only
-    #[arg(long, value_name = "IDENTITY", conflicts_with = "client_id")]
+    /// Whose it is to be, to be sure: nobody makes tokens for others, and anybody's name but your own is refused
+    #[arg(long, value_name = "YOURSELF", conflicts_with = "client_id")]
     identity: Option<String>,
     /// The workload
     #[arg(long, value_name = "ID", requires = "client_secret_file")]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     identity::{IdentityKind, Subject},
+    provision::Provision,
     time::Ttl,
 };
 
@@ -22,7 +23,7 @@ pub const MANUAL: &str = "manual";
 pub struct ApplicationConfig {
     /// Its name.
     pub id: ApplicationId,
-    /// How it is spoken to: `scim`, or `manual` for people who do it by hand.
+    /// How it is spoken to: `scim`, `mdm` for device managers, or `manual` for people who do it by hand.
     pub kind: String,
     /// Calls in flight at once.
     #[serde(default = "ApplicationConfig::default_concurrency")]
@@ -33,6 +34,11 @@ pub struct ApplicationConfig {
     /// Who has an account there.
     #[serde(default)]
     pub scope: Scope,
+    /// Who makes an account: `sync`, `login`, `nobody`, or a table of rules.
+    #[serde(default)]
+    pub provision: Provision,
+    /// What somebody is to do by hand once an account is there: `assign role`. The `owner` gets it as a task.
+    pub role_task: Option<String>,
     /// Which attribute there is which fact here; see [`Mapping`].
     #[serde(default)]
     pub mapping: Mapping,
@@ -49,9 +55,9 @@ pub struct ApplicationConfig {
     /// Take over an account of the right user name even if it bears somebody else's external id.
     #[serde(default)]
     pub adopt_claimed: bool,
-    /// Of a `manual` application: who does the tasks.
+    /// Who does the tasks, where there are any.
     pub owner: Option<String>,
-    /// Of a `manual` application: how long a task may take.
+    /// How long a task may take.
     pub deadline: Option<Ttl>,
     /// The adapter's own settings.
     #[serde(default)]

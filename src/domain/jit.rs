@@ -25,6 +25,10 @@ pub struct JitRule {
     /// Becomes the attribute `employment`.
     #[serde(default = "JitRule::guest")]
     pub employment: String,
+    /// Unique name of the person who answers for such accounts. Guests must have one; when they leave, somebody else must
+    /// answer for their guests, or the clock ends them.
+    #[serde(default)]
+    pub sponsor: Option<String>,
     /// The account ends after this, whatever happens. Guests must have an end.
     #[serde(default)]
     pub ends_after: Option<Ttl>,
@@ -69,6 +73,9 @@ impl JitRule {
                 "jit rule for {}: guests, and accounts that no source takes over, need `ends_after`",
                 self.issuer
             ));
+        }
+        if self.sponsor.is_none() && self.employment == "guest" {
+            return Some(format!("jit rule for {}: guests need a `sponsor`, who answers for them", self.issuer));
         }
         None
     }
@@ -134,7 +141,9 @@ mod tests {
     #[test]
     fn guests_need_an_end() {
         assert!(rule("issuer = \"https://idp.example\"").fault().is_some());
-        assert!(rule("issuer = \"https://idp.example\"\nends_after = \"30d\"").fault().is_none());
+        let guest = "issuer = \"https://idp.example\"\nends_after = \"30d\"";
+        assert!(rule(guest).fault().unwrap().contains("sponsor"));
+        assert!(rule(&format!("{guest}\nsponsor = \"ben\"")).fault().is_none());
         assert!(rule("issuer = \"https://idp.example\"\nemployment = \"employee\"").fault().is_none());
     }
 }

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod jit;
 pub mod merkle;
 pub mod ocsf;
+pub mod provision;
 pub mod request;
 pub mod roster;
 pub mod scim;

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression as Expr};
 
-use super::action::Action;
+use super::{
+    action::Action,
+    declared::{Declared, expression},
+};
 use crate::domain::{
     capability::Description,
     catalog::Entitlement,
@@ -41,11 +44,12 @@ pub struct Vocabulary {
     target: EntityTypeName,
     entitlement: EntityTypeName,
     actions: [EntityUid; 4],
+    declared: Declared,
 }
 
 impl Vocabulary {
-    /// The schema's names.
-    pub fn new() -> Result<Self, FactError> {
+    /// The schema's names, with the attributes of identities beyond our own.
+    pub fn new(declared: Declared) -> Result<Self, FactError> {
         let name = |s: &str| EntityTypeName::from_str(&format!("Tidegate::{s}")).map_err(|e| FactError::of(&e));
         let action_type = name("Action")?;
         let action = |a: Action| EntityUid::from_type_name_and_id(action_type.clone(), EntityId::new(a.as_str()));
@@ -55,6 +59,7 @@ impl Vocabulary {
             target: name("Target")?,
             entitlement: name("Entitlement")?,
             actions: Action::ALL.map(action),
+            declared,
         })
     }
 
@@ -105,6 +110,11 @@ impl Vocabulary {
         }
         if let Some(end) = identity.contract_end {
             attributes.push(("contract_end".to_owned(), Expr::new_long(seconds(end))));
+        }
+        for (name, kind) in &self.declared {
+            if let Some(value) = identity.attributes.get(name) {
+                attributes.push((name.clone(), expression(name, *kind, value)?));
+            }
         }
         let groups = subject.groups.iter().map(|g| self.group(g));
         let tags = identity.attributes.iter().take(MAX_TAGS).map(|(k, v)| (k.clone(), text(v)));
@@ -204,7 +214,7 @@ mod tests {
             on_behalf: false,
             live_grants: 0,
         };
-        let context = Vocabulary::new().unwrap().context(&inputs, None).unwrap();
+        let context = Vocabulary::new(Declared::new()).unwrap().context(&inputs, None).unwrap();
         let long = |key: &str| context.get(key).map(|v| v.to_string());
         assert_eq!(long("hour").as_deref(), Some("12"));
         assert_eq!(long("weekday").as_deref(), Some("3"));

@@ -8,6 +8,7 @@ mod action;
 mod cases;
 mod catalog;
 mod decide;
+mod declared;
 mod engine;
 mod explain;
 mod facts;

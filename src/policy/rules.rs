@@ -13,6 +13,7 @@ use cedar_policy::{
 
 use super::{
     action::Action,
+    declared::{self, Declared},
     files::{Files, SCHEMA},
     obligations::Obligations,
     problem::{Place, Problem},
@@ -73,8 +74,8 @@ impl Rule {
     }
 }
 
-/// The schema, if it is one that this version can speak.
-pub(super) fn schema(files: &Files, problems: &mut Vec<Problem>) -> Option<Schema> {
+/// The schema, if it is one that this version can speak, and the attributes of identities beyond our own.
+pub(super) fn schema(files: &Files, declared: &Declared, problems: &mut Vec<Problem>) -> Option<(Schema, Declared)> {
     let shown = files.shown(SCHEMA);
     let help = "use the schema.cedarschema that ships with this version";
     let Some(text) = files.get(SCHEMA) else {
@@ -99,7 +100,13 @@ pub(super) fn schema(files: &Files, problems: &mut Vec<Problem>) -> Option<Schem
         ));
         return None;
     }
-    Some(schema)
+    match declared::extend(text, schema, declared) {
+        Ok(extended) => Some(extended),
+        Err(why) => {
+            problems.push(place.at(text.find("entity Identity").unwrap_or(0), why, help));
+            None
+        }
+    }
 }
 
 /// All rules, in the order of files and lines. What was found wrong goes to `problems`.

@@ -19,6 +19,7 @@ use lru::LruCache;
 use super::{
     action::Action,
     catalog,
+    declared::Declared,
     facts::{FactError, Vocabulary},
     files::Files,
     problem::{LoadError, Place, Problem},
@@ -102,8 +103,8 @@ impl PolicySet {
     pub fn build(files: Files, targets: &dyn TargetDirectory) -> Result<Self, LoadError> {
         let mut problems = Vec::new();
         let (catalog, descriptions) = catalog::parse(&files, targets, &mut problems);
-        let schema = rules::schema(&files, &mut problems);
-        let rules = schema.as_ref().map(|s| rules::parse(&files, s, &catalog, &mut problems)).unwrap_or_default();
+        let schema = rules::schema(&files, &targets.declared(), &mut problems);
+        let rules = schema.as_ref().map(|(s, _)| rules::parse(&files, s, &catalog, &mut problems)).unwrap_or_default();
         match schema {
             Some(schema) if problems.is_empty() => {
                 Self::assemble(files, schema, catalog, rules, &descriptions).map_err(|p| LoadError::new(vec![p]))
@@ -115,7 +116,7 @@ impl PolicySet {
     /// From parts that were read already.
     pub(super) fn assemble(
         files: Files,
-        schema: Schema,
+        (schema, declared): (Schema, Declared),
         catalog: Catalog,
         rules: Vec<Rule>,
         descriptions: &BTreeMap<Arc<str>, Description>,
@@ -125,7 +126,7 @@ impl PolicySet {
             Place { file: &shown, text: "" }
                 .whole(format!("schema and catalog do not fit: {e}"), "use the schema.cedarschema of this version")
         };
-        let vocabulary = Vocabulary::new().map_err(|e| wrong(&e))?;
+        let vocabulary = Vocabulary::new(declared).map_err(|e| wrong(&e))?;
         let mut shared: HashMap<Vec<usize>, Arc<CedarSet>> = HashMap::new();
         let mut slots = HashMap::new();
         for (id, entitlement) in &catalog.entitlements {

@@ -1,11 +1,14 @@
-//! What the catalog needs to know of targets. Policy never speaks to one.
+//! What policy needs to know of the configuration: targets, declared attributes. Policy never speaks to a target.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
 use crate::{
-    domain::capability::{Description, RevocationClass, Rights},
+    domain::{
+        capability::{Description, RevocationClass, Rights},
+        scim::declared::FactKind,
+    },
     ports::connector::BadParameters,
 };
 
@@ -16,6 +19,11 @@ pub trait TargetDirectory: Send + Sync {
 
     /// Can an entitlement on the target have these parameters?
     fn validate(&self, target: &str, parameters: &Value) -> Result<(), BadParameters>;
+
+    /// Attributes of identities that were declared, by the name that policies call them.
+    fn declared(&self) -> BTreeMap<String, FactKind> {
+        BTreeMap::new()
+    }
 }
 
 impl fmt::Debug for dyn TargetDirectory {

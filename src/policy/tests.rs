@@ -192,8 +192,8 @@ fn an_obligation_that_is_not_understood_denies_even_if_it_got_past_the_load() {
         let files = texts(LINE, &cedar);
         let mut problems = Vec::new();
         let (catalog, descriptions) = catalog::parse(&files, &targets(), &mut problems);
-        let schema = rules::schema(&files, &mut problems).unwrap();
-        let rules = rules::parse(&files, &schema, &catalog, &mut problems);
+        let schema = rules::schema(&files, &declared::Declared::new(), &mut problems).unwrap();
+        let rules = rules::parse(&files, &schema.0, &catalog, &mut problems);
         assert_eq!(problems.len(), 1, "the load refuses it");
         let set = PolicySet::assemble(files, schema, catalog, rules, &descriptions).unwrap();
         let decision = decide(&set, &inputs());
@@ -248,6 +248,67 @@ fn attributes_and_labels_are_tags() {
     let catalog = format!("{LINE}labels = {{ system = \"ledger\" }}\n");
     let set = PolicySet::build(texts(&catalog, &permit("a", "", "Request", when)), &targets()).unwrap();
     assert_eq!(decide(&set, &inputs()).verdict, Verdict::Approval);
+}
+
+#[test]
+fn declared_attributes_have_their_types_and_bounds() {
+    struct Declaring(NamedTargets);
+    impl TargetDirectory for Declaring {
+        fn describe(&self, target: &str) -> Option<crate::domain::capability::Description> {
+            self.0.describe(target)
+        }
+
+        fn validate(&self, _: &str, _: &serde_json::Value) -> Result<(), crate::ports::connector::BadParameters> {
+            Ok(())
+        }
+
+        fn declared(&self) -> declared::Declared {
+            use crate::domain::scim::declared::FactKind;
+            let kinds = [("clearance", FactKind::Number), ("vetted", FactKind::Flag), ("sites", FactKind::Texts)];
+            kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect()
+        }
+    }
+    let when = "when { principal has clearance && principal.clearance + 1 >= 3 && principal has vetted && principal.vetted \
+                && principal has sites && principal.sites.contains(\"ghent\") }";
+    let cedar = permit("a", "", "Request", when);
+    let build = |text: &str, cedar: &str| {
+        let files = Files::from_texts([("catalog.toml", LINE), ("schema.cedarschema", text), ("a.cedar", cedar)]);
+        PolicySet::build(files, &Declaring(targets()))
+    };
+    let set = build(SCHEMA, &cedar).unwrap();
+    let entitlement = set.catalog().get("db:read").unwrap();
+    let verdict = |clearance: &str, sites: &str| {
+        let mut who = person(1, &[]);
+        for (name, value) in [("clearance", clearance), ("vetted", "true"), ("sites", sites)] {
+            who.identity.attributes.insert(name.to_owned(), value.to_owned());
+        }
+        set.decide(&who, entitlement, &inputs())
+    };
+    assert_eq!(verdict("2", "[\"ghent\",\"a,b\"]").verdict, Verdict::Approval);
+    assert_eq!(verdict("1", "[\"ghent\"]").verdict, Verdict::Denied);
+    assert_eq!(verdict("2", "[\"oslo\"]").verdict, Verdict::Denied);
+    // Sums cannot overflow, and what is no number denies and says so.
+    assert_eq!(verdict(&i64::MAX.to_string(), "[\"ghent\"]").verdict, Verdict::Approval);
+    let nonsense = verdict("high", "[\"ghent\"]");
+    assert_eq!(nonsense.verdict, Verdict::Denied);
+    assert!(nonsense.reasons.iter().any(|r| r.text.contains("clearance")), "{nonsense:?}");
+    assert_eq!(set.decide(&person(2, &[]), entitlement, &inputs()).verdict, Verdict::Denied, "nothing is known");
+    // Types are checked at the load; whoever keeps the policies may write them into the schema too.
+    assert!(
+        build(SCHEMA, &permit("a", "", "Request", "when { principal has clearance && principal.clearance == \"2\" }"))
+            .is_err()
+    );
+    let written = SCHEMA.replace("contract_end?: Long,", "contract_end?: Long, level?: Long, clearance?: Long,");
+    assert!(
+        build(&written, &permit("a", "", "Request", "when { principal has level && principal.level > 1 }")).is_ok()
+    );
+    for (wrong, why) in
+        [("level: Long,", "level?"), ("clearance?: String,", "another type"), ("level?: Set<Long>,", "Set<String>")]
+    {
+        let text = SCHEMA.replace("contract_end?: Long,", &format!("contract_end?: Long, {wrong}"));
+        let problems = build(&text, &cedar).unwrap_err().problems;
+        assert!(problems[0].message.contains(why), "{problems:?}");
+    }
 }
 
 /// What a load says: file, line, column, and words of the message.

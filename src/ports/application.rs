@@ -39,6 +39,17 @@ pub enum Changed {
     Gone,
 }
 
+/// What else hangs on an account and is taken back with it: its holder's devices, where it has such.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TakenBack {
+    /// What was ordered just now.
+    pub ordered: Vec<String>,
+    /// What is not confirmed to be taken back.
+    pub open: Vec<String>,
+    /// What shows that the rest is.
+    pub evidence: Vec<serde_json::Value>,
+}
+
 /// One page of the accounts of an application.
 #[derive(Debug, Clone, Default)]
 pub struct AccountPage {
@@ -80,6 +91,11 @@ pub trait Application: Send + Sync {
 
     /// Let nobody sign in with it.
     async fn deactivate(&self, is: &Account) -> Result<Changed, Fault>;
+
+    /// Take back what else hangs on the account of somebody who is gone, if `order`; how that stands.
+    async fn take_back(&self, _is: &Account, _order: bool) -> Result<TakenBack, Fault> {
+        Ok(TakenBack::default())
+    }
 
     /// Take it away for good.
     async fn delete(&self, remote_id: &str) -> Result<Changed, Fault>;

@@ -198,6 +198,15 @@ impl ScimClient {
         Ok(url)
     }
 
+    /// Ask something that is not SCIM, of a server that is reached the same way: its answer, or `Null` if it has none.
+    pub async fn ask(&self, method: &str, path: &[String], query: &[(String, String)]) -> Result<Value, Fault> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Refused("no such method".to_owned()))?;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let answer = self.call(Call { method, path: &path, query: &query, body: None, if_match: None }).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(answer.fault()) }
+    }
+
     /// Make a call, again where that is harmless or where the server has said that it did nothing.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, Fault> {
         if let Some(until) = self.busy_until() {

@@ -59,6 +59,8 @@ pub struct Facts {
     pub subject: Subject,
     /// Names of the standing groups, in lower case.
     pub standing: BTreeSet<String>,
+    /// They have signed in once, or called with a token.
+    pub seen: bool,
 }
 
 /// What came of working on an account.
@@ -94,7 +96,7 @@ macro_rules! facts_columns {
         concat!(
             subject_columns!(),
             ", (SELECT string_agg(g.name_key, $2) FROM memberships m JOIN groups g ON g.id = m.group_id \
-             WHERE m.identity_id = i.id AND m.grant_id = '') AS standing_names"
+             WHERE m.identity_id = i.id AND m.grant_id = '') AS standing_names, i.last_seen_at"
         )
     };
 }
@@ -121,9 +123,10 @@ fn account(row: &AnyRow) -> Result<AccountRow, StoreError> {
 }
 
 fn facts(row: &AnyRow) -> Result<Facts, StoreError> {
-    let names = Reader::new("identities", row).optional_text("standing_names")?.unwrap_or_default();
+    let r = Reader::new("identities", row);
+    let names = r.optional_text("standing_names")?.unwrap_or_default();
     let standing = names.split(SEPARATOR).filter(|n| !n.is_empty()).map(str::to_owned).collect();
-    Ok(Facts { subject: subject(row)?, standing })
+    Ok(Facts { subject: subject(row)?, standing, seen: r.optional_instant("last_seen_at")?.is_some() })
 }
 
 /// A row that may have no account beside the identity, from an outer join.
@@ -332,6 +335,21 @@ impl Tx {
         for chunk in identities.chunks(500) {
             self.execute(due_sql(application, chunk, taken, cause, now).query()).await?;
         }
+        Ok(())
+    }
+
+    /// The account of that name at the application is somebody's from now on, unless the ledger knows better.
+    pub async fn know_account(
+        &mut self,
+        application: &str,
+        identity: IdentityId,
+        remote_id: &str,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE accounts SET remote_id = $1 WHERE application = $2 AND account_key = $3 \
+                           AND remote_id IS NULL AND leased = 0 AND NOT EXISTS (SELECT 1 FROM accounts o \
+                           WHERE o.application = $2 AND o.remote_id = $1)";
+        let sql = query(SQL).bind(remote_id).bind(application).bind(identity.to_string());
+        self.execute(sql).await?;
         Ok(())
     }
 

@@ -14,14 +14,12 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// What a source has taken away since its window began, with the one that is leaving now.
+/// What a source has taken away within the window, before the one that is leaving now.
 #[derive(Debug, Clone, Copy)]
 pub struct Departures {
-    /// Active people of the source when the window began.
-    pub people: u64,
-    /// How many of them are gone.
+    /// How many are gone.
     pub gone: u64,
-    /// The source is stopped.
+    /// This one is held back already, until somebody accepts.
     pub held: bool,
     /// Until then an administrator has accepted whatever comes.
     pub accepted_until: Option<Timestamp>,
@@ -69,15 +67,6 @@ fn held(row: &AnyRow) -> Result<HeldDeparture, StoreError> {
 }
 
 impl Store {
-    /// What a source has taken away lately.
-    pub async fn departures(&self, source: SourceId) -> Result<Option<Departures>, StoreError> {
-        let row = query("SELECT people, gone, held_at, accepted_until FROM departures WHERE source_id = $1")
-            .bind(source.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(departures).transpose()
-    }
-
     /// Who was held back, oldest first: of one source, or of all.
     pub async fn held_departures(&self, source: Option<SourceId>) -> Result<Vec<HeldDeparture>, StoreError> {
         const SQL: &str = "SELECT source_id, identity_id, at, correlation_id, deleted FROM held_departures \
@@ -135,42 +124,55 @@ impl Store {
     }
 }
 
-fn departures(row: &AnyRow) -> Result<Departures, StoreError> {
-    let r = Reader::new("departures", row);
-    Ok(Departures {
-        people: r.number("people")?,
-        gone: r.number("gone")?,
-        held: r.optional_instant("held_at")?.is_some(),
-        accepted_until: r.optional_instant("accepted_until")?,
-    })
-}
-
 impl Tx {
-    /// Count one who leaves. A window begins with the first who leaves after the last one, from `window_start` on.
-    pub async fn count_departure(
+    /// What a source has taken away since `window_start`, and whether this one is held back. Nobody else of the source
+    /// leaves until this change is in.
+    pub async fn departures(
         &mut self,
         source: SourceId,
+        identity: IdentityId,
         window_start: Timestamp,
-        now: Timestamp,
     ) -> Result<Departures, StoreError> {
-        const MAKE: &str = "INSERT INTO departures (source_id, since, people, gone) VALUES ($1, 0, 0, 0) \
-                            ON CONFLICT (source_id) DO NOTHING";
-        const COUNT: &str = "UPDATE departures SET \
-                             people = CASE WHEN since < $1 THEN (SELECT count(*) FROM identities \
-                                      WHERE source_id = $2 AND active = 1) ELSE people END, \
-                             gone = CASE WHEN since < $1 THEN 1 ELSE gone + 1 END, \
-                             since = CASE WHEN since < $1 THEN $3 ELSE since END \
-                             WHERE source_id = $2 RETURNING people, gone, held_at, accepted_until";
-        self.execute(query(MAKE).bind(source.to_string())).await?;
-        let sql = query(COUNT).bind(window_start.micros()).bind(source.to_string()).bind(now.micros());
-        let rows = self.write_returning(sql).await?;
-        rows.first().map(departures).transpose()?.ok_or(StoreError::Conflict)
+        const HOLD: &str = "INSERT INTO departures (source_id) VALUES ($1) \
+                            ON CONFLICT (source_id) DO UPDATE SET source_id = excluded.source_id RETURNING accepted_until";
+        const PASS: &str = "DELETE FROM departed WHERE source_id = $1 AND at <= $2";
+        const COUNT: &str = "SELECT (SELECT count(*) FROM departed WHERE source_id = $1 AND identity_id <> $2) AS gone, \
+                             (SELECT count(*) FROM held_departures WHERE source_id = $1 AND identity_id = $2) AS held";
+        let source = source.to_string();
+        let rows = self.write_returning(query(HOLD).bind(source.clone())).await?;
+        let row = rows.first().ok_or(StoreError::Conflict)?;
+        let accepted_until = Reader::new("departures", row).optional_instant("accepted_until")?;
+        self.execute(query(PASS).bind(source.clone()).bind(window_start.micros())).await?;
+        let row = self.read_optional(query(COUNT).bind(source).bind(identity.to_string())).await?;
+        let row = row.ok_or(StoreError::Conflict)?;
+        let r = Reader::new("departed", &row);
+        Ok(Departures { gone: r.number("gone")?, held: r.integer("held")? > 0, accepted_until })
     }
 
-    /// Somebody would have left, and the source is stopped from now on; true if it was not before.
+    /// How many active people a source has, counted no further than `most`.
+    pub async fn people_of_source(&mut self, source: SourceId, most: u64) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT count(*) AS people FROM (SELECT id FROM identities WHERE source_id = $1 AND active = 1 \
+                           LIMIT $2) AS some_of_them";
+        let sql = query(SQL).bind(source.to_string()).bind(i64::try_from(most).unwrap_or(i64::MAX));
+        let row = self.read_optional(sql).await?.ok_or(StoreError::Conflict)?;
+        Reader::new("identities", &row).number("people")
+    }
+
+    /// Count one who leaves.
+    pub async fn count_departed(
+        &mut self,
+        source: SourceId,
+        identity: IdentityId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO departed (source_id, identity_id, at) VALUES ($1, $2, $3) \
+                           ON CONFLICT (source_id, identity_id) DO UPDATE SET at = excluded.at";
+        self.execute_one(query(SQL).bind(source.to_string()).bind(identity.to_string()).bind(now.micros())).await
+    }
+
+    /// Somebody would have left, and waits until somebody accepts; true if nobody of that source waited before.
     pub async fn hold_departure(&mut self, held: &HeldDeparture) -> Result<bool, StoreError> {
-        const MAKE: &str = "INSERT INTO departures (source_id, since, people, gone) VALUES ($1, 0, 0, 0) \
-                            ON CONFLICT (source_id) DO NOTHING";
+        const MAKE: &str = "INSERT INTO departures (source_id) VALUES ($1) ON CONFLICT (source_id) DO NOTHING";
         const KEEP: &str = "INSERT INTO held_departures (source_id, identity_id, at, correlation_id, deleted) \
                             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (source_id, identity_id) DO UPDATE \
                             SET deleted = CASE WHEN excluded.deleted = 1 THEN 1 ELSE held_departures.deleted END";
@@ -190,26 +192,28 @@ impl Tx {
         Ok(self.execute(query(HOLD).bind(held.at.micros()).bind(source)).await? == 1)
     }
 
-    /// A source goes on: what it takes away until then is accepted, and its window begins anew.
+    /// A source goes on: what it takes away until then is accepted, and what it took away is counted no more.
     pub async fn accept_departures(&mut self, source: SourceId, until: Timestamp) -> Result<(), StoreError> {
         self.execute_one(
-            query(
-                "UPDATE departures SET held_at = NULL, accepted_until = $1, since = 0, gone = 0 WHERE source_id = $2",
-            )
-            .bind(until.micros())
-            .bind(source.to_string()),
-        )
-        .await
-    }
-
-    /// Somebody is no longer held back: they are gone, or the source speaks of them as active.
-    pub async fn forget_held(&mut self, source: SourceId, identity: IdentityId) -> Result<(), StoreError> {
-        self.execute(
-            query("DELETE FROM held_departures WHERE source_id = $1 AND identity_id = $2")
-                .bind(source.to_string())
-                .bind(identity.to_string()),
+            query("UPDATE departures SET held_at = NULL, accepted_until = $1 WHERE source_id = $2")
+                .bind(until.micros())
+                .bind(source.to_string()),
         )
         .await?;
+        self.execute(query("DELETE FROM departed WHERE source_id = $1").bind(source.to_string())).await?;
+        Ok(())
+    }
+
+    /// Somebody is no longer held back: they are gone, or the source speaks of them as active. After the last one the
+    /// source is as if nothing had been.
+    pub async fn forget_held(&mut self, source: SourceId, identity: IdentityId) -> Result<(), StoreError> {
+        const FORGET: &str = "DELETE FROM held_departures WHERE source_id = $1 AND identity_id = $2";
+        const LAST: &str = "UPDATE departures SET held_at = NULL WHERE source_id = $1 AND held_at IS NOT NULL \
+                            AND NOT EXISTS (SELECT 1 FROM held_departures WHERE source_id = $1)";
+        let source = source.to_string();
+        if self.execute(query(FORGET).bind(source.clone()).bind(identity.to_string())).await? > 0 {
+            self.execute(query(LAST).bind(source)).await?;
+        }
         Ok(())
     }
 

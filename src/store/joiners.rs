@@ -18,7 +18,7 @@ use super::{
 use crate::domain::{
     id::{CorrelationId, IdentityId},
     identity::Identity,
-    scim::Document,
+    scim::{Document, schema::ResourceType},
     time::Timestamp,
 };
 
@@ -37,6 +37,7 @@ impl Joiner {
     /// `applications`: where they are to have accounts, if their facts say so.
     pub fn new(
         identity: Identity,
+        of: &'static ResourceType,
         document: &Document,
         applications: impl Iterator<Item = String>,
         cause: CorrelationId,
@@ -44,7 +45,7 @@ impl Joiner {
     ) -> Self {
         Self {
             document: to_json(document),
-            entries: entries(document),
+            entries: entries(of, document),
             identity,
             applications: applications.collect(),
             cause,

@@ -159,7 +159,7 @@ impl Tx {
     ) -> Result<Vec<Orphaned>, StoreError> {
         const SQL: &str = "UPDATE identities SET orphaned_at = $1, answer_by = $2, recheck = $3, due_at = $1, \
                            version = version + 1, updated_at = $1 WHERE owner_id = $4 AND active = 1 \
-                           AND kind <> 'person' AND orphaned_at IS NULL RETURNING id, name, kind, backup_owner_id";
+                           AND orphaned_at IS NULL RETURNING id, name, kind, backup_owner_id";
         let sql = query(SQL)
             .bind(recheck.at.micros())
             .bind(answer_by.micros())

@@ -40,6 +40,7 @@ mod sign_in;
 mod slack;
 mod sources;
 mod sweep;
+mod tidy;
 mod tokens;
 mod writer;
 
@@ -67,6 +68,7 @@ pub use sign_in::{SignIn, SignInState};
 pub use slack::{LinkCode, MessageRow, NewMessage, SlackWish};
 pub use sources::{SourceCounts, SourceRights, SourceToken};
 pub use sweep::LivePlace;
+pub use tidy::{FoldedNames, Unused};
 pub use tokens::{Token, TokenKind};
 pub use writer::{Tx, WriteStats};
 

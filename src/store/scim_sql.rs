@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, any::AnyArguments, query::Query};
 use crate::domain::{
     id::SourceId,
     scim::{
+        core::USERS,
         filter::{Filter, Literal, Op, fold},
         path::AttrPath,
         schema::{Attribute, Kind},
@@ -97,6 +98,8 @@ pub(super) enum Place {
     Instant(&'static str),
     /// The same for all resources.
     Constant(&'static str),
+    /// The schemas that a resource uses: the core one, and each extension of which it has a value.
+    Schemas(&'static str),
     /// A text of rows elsewhere: what selects the ids of the resources, up to the condition on the text.
     Rows {
         select: &'static str,
@@ -156,7 +159,7 @@ impl Sql {
                 self.push("(").push(column).push(" IS NOT NULL)")
             }
             Place::Known(column) => self.push("(").push(column).push(" IS NOT NULL").owned(shape).push(")"),
-            Place::Constant(_) => self.push("(1 = 1)"),
+            Place::Constant(_) | Place::Schemas(_) => self.push("(1 = 1)"),
             Place::Rows { select, .. } => self.push(shape.id).push(" IN (").push(select).push(")"),
             Place::Values { also } => {
                 // Of a complex one, any part.
@@ -198,6 +201,16 @@ impl Sql {
             (Place::Constant(value), Literal::Text(text)) => {
                 let holds = compare_constant(attribute, value, op, text);
                 self.push(if holds { "(1 = 1)" } else { "(1 = 0)" })
+            }
+            (Place::Schemas(core), Literal::Text(text)) => {
+                if op != Op::Eq || text.eq_ignore_ascii_case(core) {
+                    let holds = compare_constant(attribute, core, op, text) || op == Op::Eq;
+                    return self.push(if holds { "(1 = 1)" } else { "(1 = 0)" });
+                }
+                let known = USERS.extensions.iter().find(|s| s.urn.eq_ignore_ascii_case(text));
+                let short = known.map_or_else(|| text.to_ascii_lowercase(), |s| s.short.to_owned());
+                self.push(shape.id).push(" IN (SELECT v.identity_id FROM scim_values v WHERE v.path >= ");
+                self.text(format!("{short}:")).push(" AND v.path < ").text(format!("{short};")).push(")")
             }
             (Place::Rows { select, text, folded }, Literal::Text(literal)) => {
                 let literal = if folded { literal.to_lowercase() } else { literal.clone() };
@@ -347,8 +360,18 @@ pub(super) fn key_of(attribute: &Attribute, literal: &Literal) -> String {
     match literal {
         Literal::Text(text) => fold(attribute, text).chars().take(MAX_KEY).collect(),
         Literal::Flag(flag) => flag.to_string(),
-        Literal::Instant(at) => at.to_string(),
+        Literal::Instant(at) => in_order(at.micros()),
+        Literal::Whole(number) => in_order(*number),
+        Literal::Number(number) => {
+            let bits = number.to_bits();
+            format!("{:016x}", if bits >> 63 == 1 { !bits } else { bits ^ (1 << 63) })
+        }
     }
+}
+
+/// A number as a text that sorts as it does.
+fn in_order(number: i64) -> String {
+    format!("{:016x}", number.cast_unsigned() ^ (1 << 63))
 }
 
 fn compare_constant(attribute: &Attribute, value: &str, op: Op, literal: &str) -> bool {

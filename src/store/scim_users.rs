@@ -7,7 +7,7 @@ use super::{
     Store, StoreError, Tx,
     identities::{SEPARATOR, identity},
     row::{Reader, readable, to_json},
-    scim_sql::{MAX_KEY, Place, ScimList, Shape, Sql},
+    scim_sql::{MAX_KEY, Place, ScimList, Shape, Sql, key_of},
 };
 use crate::domain::{
     id::{GroupId, IdentityId, SourceId},
@@ -16,9 +16,9 @@ use crate::domain::{
         Document,
         core::USERS,
         document::is_primary,
-        filter::fold,
+        filter::{Literal, fold},
         path::AttrPath,
-        schema::{Attribute, Kind, Schema},
+        schema::{Attribute, Kind, ResourceType, Schema},
     },
     time::Timestamp,
 };
@@ -93,7 +93,7 @@ fn place(path: &AttrPath) -> Place {
         ("", "userName", None) => Place::Text("i.name_key"),
         ("", "displayName", None) => Place::Text("i.display_key"),
         ("", "active", None) => Place::Flag("i.active"),
-        ("", "schemas", None) => Place::Constant(USERS.schema.urn),
+        ("", "schemas", None) => Place::Schemas(USERS.schema.urn),
         ("", "meta", None | Some("resourceType")) => Place::Constant(USERS.name),
         ("", "meta", Some("created")) => Place::Instant("i.created_at"),
         ("", "meta", Some("lastModified")) => Place::Instant("i.updated_at"),
@@ -118,10 +118,10 @@ pub(super) struct Entry {
 }
 
 /// What can be looked up of a document.
-pub(super) fn entries(document: &Document) -> Vec<Entry> {
+pub(super) fn entries(of: &'static ResourceType, document: &Document) -> Vec<Entry> {
     let mut found = Vec::new();
-    index_schema(USERS.schema, document, &mut found);
-    for schema in USERS.extensions {
+    index_schema(of.schema, document, &mut found);
+    for schema in of.extensions {
         if let Some(Value::Object(inner)) = document.get(schema.urn) {
             index_schema(schema, inner, &mut found);
         }
@@ -168,9 +168,25 @@ fn index_value(path: AttrPath, value: &Value, element: i64, found: &mut Vec<Entr
     }
 }
 
+/// What of a document only one may have.
+fn claims(of: &'static ResourceType, document: &Document) -> Vec<(AttrPath, String)> {
+    let claim = |(schema, attribute): (&'static Schema, &'static Attribute)| {
+        let value = document.get(schema.urn)?.get(attribute.name)?;
+        Some((AttrPath { schema, attribute, sub: None }, key(attribute, value)?))
+    };
+    of.declared().filter(|(_, a)| a.unique).filter_map(claim).collect()
+}
+
 fn key(attribute: &Attribute, value: &Value) -> Option<String> {
     match value {
         Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => match (attribute.kind, number.as_i64()) {
+            (Kind::Integer, Some(whole)) => Some(key_of(attribute, &Literal::Whole(whole))),
+            _ => number.as_f64().map(|n| key_of(attribute, &Literal::Number(n))),
+        },
+        Value::String(text) if attribute.kind == Kind::DateTime => {
+            text.parse().ok().map(|at| key_of(attribute, &Literal::Instant(at)))
+        }
         // Certificates are not looked up.
         Value::String(_) if attribute.kind == Kind::Binary => None,
         Value::String(text) if !text.is_empty() => Some(fold(attribute, text).chars().take(MAX_KEY).collect()),
@@ -279,7 +295,13 @@ impl Tx {
     }
 
     /// Keep what was said of a user, in the place of what was kept.
-    pub async fn write_document(&mut self, id: IdentityId, document: &Document, new: bool) -> Result<(), StoreError> {
+    pub async fn write_document(
+        &mut self,
+        of: &'static ResourceType,
+        id: IdentityId,
+        document: &Document,
+        new: bool,
+    ) -> Result<(), StoreError> {
         let text = to_json(document);
         self.execute(
             query(
@@ -293,7 +315,7 @@ impl Tx {
         if !new {
             self.forget_values(id).await?;
         }
-        let entries = entries(document);
+        let entries = entries(of, document);
         // One statement for all of a person but the most verbose.
         for chunk in entries.chunks(500) {
             let mut sql = Sql::new("INSERT INTO scim_values (path, value_key, identity_id, element) VALUES ");
@@ -306,6 +328,33 @@ impl Tx {
         Ok(())
     }
 
+    /// See that nobody else has the values that only one may have; the path of one that somebody has. Whoever had them
+    /// before gives them free.
+    pub async fn claim_unique(
+        &mut self,
+        of: &'static ResourceType,
+        id: IdentityId,
+        document: &Document,
+        new: bool,
+    ) -> Result<Option<String>, StoreError> {
+        const CLAIM: &str = "INSERT INTO scim_unique (path, value_key, identity_id) VALUES ($1, $2, $3) \
+                             ON CONFLICT (path, value_key) DO NOTHING";
+        if !new && of.has_unique() {
+            self.forget_unique(id).await?;
+        }
+        for (path, key) in claims(of, document) {
+            if self.execute(query(CLAIM).bind(path.key()).bind(key).bind(id.to_string())).await? == 0 {
+                return Ok(Some(path.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn forget_unique(&mut self, id: IdentityId) -> Result<(), StoreError> {
+        self.execute(query("DELETE FROM scim_unique WHERE identity_id = $1").bind(id.to_string())).await?;
+        Ok(())
+    }
+
     async fn forget_values(&mut self, id: IdentityId) -> Result<(), StoreError> {
         self.execute(query("DELETE FROM scim_values WHERE identity_id = $1").bind(id.to_string())).await?;
         Ok(())
@@ -314,6 +363,7 @@ impl Tx {
     /// Forget what was said of a user: it was deleted.
     pub async fn forget_document(&mut self, id: IdentityId) -> Result<(), StoreError> {
         self.forget_values(id).await?;
+        self.forget_unique(id).await?;
         self.execute(query("DELETE FROM scim_documents WHERE identity_id = $1").bind(id.to_string())).await?;
         Ok(())
     }

@@ -118,19 +118,21 @@ impl Store {
 }
 
 impl Tx {
-    /// An identity was seen, and perhaps a token of it used.
+    /// An identity was seen, and perhaps a token of it used; true if it was never seen before. Whoever is seen is in use.
     pub async fn record_sighting(
         &mut self,
         identity: IdentityId,
         token: Option<TokenId>,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            query("UPDATE identities SET last_seen_at = $1 WHERE id = $2 AND coalesce(last_seen_at, 0) < $1")
-                .bind(at.micros())
-                .bind(identity.to_string()),
-        )
-        .await?;
+    ) -> Result<bool, StoreError> {
+        const FIRST: &str = "UPDATE identities SET last_seen_at = $1, unused_warned_at = NULL \
+                             WHERE id = $2 AND last_seen_at IS NULL";
+        const AGAIN: &str = "UPDATE identities SET last_seen_at = $1, unused_warned_at = NULL \
+                             WHERE id = $2 AND last_seen_at < $1";
+        let first = self.execute(query(FIRST).bind(at.micros()).bind(identity.to_string())).await? > 0;
+        if !first {
+            self.execute(query(AGAIN).bind(at.micros()).bind(identity.to_string())).await?;
+        }
         if let Some(token) = token {
             self.execute(
                 query("UPDATE tokens SET last_used_at = $1 WHERE id = $2 AND coalesce(last_used_at, 0) < $1")
@@ -139,6 +141,6 @@ impl Tx {
             )
             .await?;
         }
-        Ok(())
+        Ok(first)
     }
 }

@@ -120,6 +120,28 @@ impl Workers {
         }
     }
 
+    /// Look for accounts that nobody uses and for people to be forgotten, by schedule; one broker at a time.
+    pub(super) async fn tidy(self: Arc<Self>) {
+        if let Err(error) = self.broker.fold_names().await {
+            tracing::warn!(error = %error, "names could not be folded; at the next start");
+        }
+        while self.until_due(&self.rhythm.tidy).await {
+            if !matches!(self.has_turn("tidy", Duration::from_secs(300)).await, Ok(true)) {
+                continue;
+            }
+            match self.broker.look_for_unused().await {
+                Ok((0, 0)) => {}
+                Ok((told, ended)) => tracing::info!(told, ended, "accounts that nobody uses"),
+                Err(error) => tracing::warn!(error = %error, "unused accounts could not be looked for; next time"),
+            }
+            match self.broker.forget_people().await {
+                Ok(0) => {}
+                Ok(forgotten) => tracing::info!(forgotten, "people who are gone are forgotten"),
+                Err(error) => tracing::warn!(error = %error, "people could not be forgotten; next time"),
+            }
+        }
+    }
+
     /// Delete what nobody will ask for again, by schedule; one broker at a time.
     pub(super) async fn prune(self: Arc<Self>) {
         while self.until_due(&self.rhythm.prune).await {

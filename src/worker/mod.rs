@@ -31,6 +31,8 @@ pub struct Rhythm {
     pub sweep: Schedule,
     /// Delete what nobody will ask for again.
     pub prune: Schedule,
+    /// Look for accounts that nobody uses, and for people to be forgotten.
+    pub tidy: Schedule,
     /// Look for due rows this often, besides being woken.
     pub tick: Duration,
     /// Sign the head of the audit log this often, if there is something new.
@@ -46,6 +48,7 @@ impl Default for Rhythm {
         Self {
             sweep: Schedule::hourly(),
             prune: Schedule::daily(),
+            tidy: Schedule::daily(),
             tick: Duration::from_millis(500),
             seal: Duration::from_secs(1),
             reload: Duration::from_secs(2),
@@ -98,6 +101,7 @@ impl Workers {
         keep("reload policy", Box::new(|w| Box::pin(w.reload_policy())));
         keep("measure", Box::new(|w| Box::pin(w.measure())));
         keep("sweep", Box::new(|w| Box::pin(w.sweep_targets())));
+        keep("tidy", Box::new(|w| Box::pin(w.tidy())));
         keep("prune", Box::new(|w| Box::pin(w.prune())));
         while loops.join_next().await.is_some() {}
     }

@@ -515,9 +515,12 @@ fn every_failpoint_is_in_the_matrix() {
     let bare = |point: &str| point.split('@').next().unwrap_or_default().to_owned();
     let mut tried: BTreeSet<String> = KINDS.into_iter().flat_map(Kind::points).map(bare).collect();
     // Points of what is no grant are tried beside what they are about.
-    for tests in
-        [include_str!("ledger_faults.rs"), include_str!("lifecycle_postgres.rs"), include_str!("sync_faults.rs")]
-    {
+    for tests in [
+        include_str!("ledger_faults.rs"),
+        include_str!("lifecycle_postgres.rs"),
+        include_str!("sync_crash.rs"),
+        include_str!("sync_faults.rs"),
+    ] {
         let names = tests.split('"').map(bare).filter(|name| found.contains(name));
         tried.extend(names);
     }

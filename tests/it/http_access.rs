@@ -99,6 +99,8 @@ async fn what_does_not_exist_is_404_even_for_administrators(db: Db) {
             json!({"comment": "no"})
         } else if template.ends_with("/done") {
             json!({"evidence": "because of the test"})
+        } else if template.ends_with("/sponsor") {
+            json!({"sponsor": "ben"})
         } else {
             json!({})
         };
@@ -144,6 +146,7 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
         ("POST /v1/grants/{id}/revoke", format!("/v1/grants/{grant}/revoke"), why.clone()),
         ("DELETE /v1/groups/{group}/members/{identity}", format!("/v1/groups/engineers/members/{ana}"), json!({})),
         ("POST /v1/identities/{id}/deactivate", format!("/v1/identities/{ana}/deactivate"), why.clone()),
+        ("POST /v1/identities/{id}/sponsor", format!("/v1/identities/{ana}/sponsor"), json!({"sponsor": "ben"})),
         (
             "DELETE /v1/identities/{id}/slack-links/{account}",
             format!("/v1/identities/{ana}/slack-links/T1.U1"),

@@ -10,7 +10,7 @@ use crate::{
 use axum::body::Body;
 use tidegate::{
     domain::{secret::Secret, time::Ttl},
-    edge::Portal,
+    edge::{Limits, Portal},
 };
 
 /// An app with two sources.
@@ -31,7 +31,18 @@ impl Scim {
     }
 
     pub async fn of(plan: Plan) -> Self {
-        let app = App::build(plan.build().await, open(), Portal::default()).await;
+        Self::within(plan, open()).await
+    }
+
+    /// Where people come and go all day, and that is no mass change.
+    pub async fn lively(db: Db) -> Self {
+        let mut plan = Plan::on(db);
+        plan.settings.departures.least = u64::MAX;
+        Self::of(plan).await
+    }
+
+    pub async fn within(plan: Plan, limits: Limits) -> Self {
+        let app = App::build(plan.build().await, limits, Portal::default()).await;
         let broker = &app.world.broker;
         let hour = Ttl::seconds_or_one(3600);
         let token = broker.create_source_token_at_console("okta", hour).await.unwrap().token;

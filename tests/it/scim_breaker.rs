@@ -2,11 +2,13 @@
 
 use http::StatusCode;
 use serde_json::json;
+use tidegate::edge::{Limits, Rate};
 
 use crate::{
+    http_app::open,
     on_both,
-    scim_app::{IDENTITY, Scim, done},
-    world::Db,
+    scim_app::{IDENTITY, Scim, done, refused},
+    world::{Db, Plan},
 };
 
 async fn a_stopped_source_is_told_to_come_again(db: Db) {
@@ -47,4 +49,23 @@ async fn a_stopped_source_is_told_to_come_again(db: Db) {
     done(&scim.patch(&people[7], off).await, 200);
 }
 
-on_both!(a_stopped_source_is_told_to_come_again);
+async fn a_source_that_calls_too_often_is_told_when_to_come_again(db: Db) {
+    let limits = Limits { per_source: Some(Rate::new(1, 5)), ..open() };
+    let scim = Scim::within(Plan::on(db), limits).await;
+    let mut cut = None;
+    for _ in 0..20 {
+        let answer = scim.get("/Users?count=1").await;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            cut = Some(answer);
+            break;
+        }
+        done(&answer, 200);
+    }
+    let cut = cut.expect("it is cut at last");
+    refused(&cut, 429, "");
+    assert!(cut.header("retry-after").parse::<u32>().is_ok_and(|s| s > 0), "{db:?}: {:?}", cut.headers);
+    // Another source has its own measure.
+    done(&scim.as_other("GET", "/Users?count=1", None).await, 200);
+}
+
+on_both!(a_stopped_source_is_told_to_come_again, a_source_that_calls_too_often_is_told_when_to_come_again);

@@ -180,7 +180,9 @@ fn over(identity: &Identity, now: Timestamp) -> Option<&'static str> {
         return Some("its contract has ended");
     }
     identity.answer_by.filter(|by| *by <= now).map(|_| {
-        if identity.kind == IdentityKind::Person {
+        if identity.kind == IdentityKind::Person && identity.orphaned_at.is_some() {
+            "whoever answered for it has left, and nobody else does"
+        } else if identity.kind == IdentityKind::Person {
             "no source took over the account that was made at its first login"
         } else {
             "nobody answered for it in time: decommissioned"

@@ -1,6 +1,6 @@
-//! The mass-change breaker: a source that takes away more people than it should is stopped until an administrator says
-//! that it is right. What it said meanwhile is kept and carried out then. A single leaver is never held up by it. Sources
-//! that are read have a brake of their own, which looks at the whole run (`sync/intake.rs`).
+//! The mass-change breaker: of a source that takes away more people than it should within a window that slides, whoever
+//! exceeds the limit waits until an administrator says that it is right. Who is within the limit leaves at once, also while
+//! others wait. Sources that are read have a brake of their own, which looks at the whole run (`sync/intake.rs`).
 
 use serde_json::json;
 
@@ -31,13 +31,21 @@ impl Broker {
         deleted: bool,
     ) -> Result<(), BrokerError> {
         let Some(source) = gone.source.filter(|_| cause.is_push()) else { return Ok(()) };
-        let window = cause.now.minus_std(self.settings.departures.window);
-        let so_far = tx.count_departure(source, window, cause.now).await?;
+        let limit = self.settings.departures;
+        let so_far = tx.departures(source, gone.id, cause.now.minus_std(limit.window)).await?;
         if so_far.accepted_until.is_some_and(|until| until > cause.now) {
             return Ok(tx.forget_held(source, gone.id).await?);
         }
-        if !so_far.held && !self.settings.departures.too_many(so_far.gone, so_far.people) {
-            return Ok(());
+        let with_this_one = so_far.gone.saturating_add(1);
+        // Who is held back stays so, however often the source says it: a mass change is not to go through bit by bit.
+        let mut waits = so_far.held;
+        if !waits && with_this_one >= limit.least {
+            let enough = limit.people_for(with_this_one);
+            let people = tx.people_of_source(source, enough).await?.saturating_add(so_far.gone);
+            waits = limit.too_many(with_this_one, people);
+        }
+        if !waits {
+            return Ok(tx.count_departed(source, gone.id, cause.now).await?);
         }
         // This change is taken back with everything in it, so the list is kept with a change of its own.
         self.hold(HeldDeparture { source, identity: gone.id, at: cause.now, cause: cause.correlation, deleted });

@@ -88,11 +88,13 @@ impl Broker {
         let answer_by = cause.now.plus_std(self.settings.orphan_grace);
         let mut ids = Vec::new();
         for orphan in tx.orphan_owned(owner, answer_by, cause.recheck()).await? {
+            let guest = orphan.kind == IdentityKind::Person;
             let details = json!({
-                "name": orphan.name, "kind": orphan.kind, "why": "its owner is deactivated", "owner": owner,
-                "ask": orphan.backup_owner, "answer_by": answer_by,
+                "name": (!guest).then_some(&orphan.name), "kind": orphan.kind, "why": "its owner is deactivated",
+                "owner": owner, "ask": orphan.backup_owner, "answer_by": answer_by,
             });
-            let mut event = self.event(cause, "workload.orphaned", details)?;
+            let action = if guest { "identity.orphaned" } else { "workload.orphaned" };
+            let mut event = self.event(cause, action, details)?;
             event.subject = Some(orphan.id);
             self.note(tx, event)?;
             ids.push(orphan.id);

@@ -11,11 +11,13 @@ mod heard;
 mod leaver;
 mod mover;
 mod newcomer;
+mod tidy;
 
 pub use breaker::AcceptedView;
 pub(crate) use heard::Told;
 pub use heard::{Heard, Hearing};
 pub(crate) use newcomer::Adoptee;
+pub use tidy::UnusedRule;
 
 use serde_json::{Value, json};
 
@@ -88,7 +90,8 @@ impl Broker {
         details: &Value,
     ) -> Result<bool, BrokerError> {
         let applications = self.downstreams.keys().map(ToString::to_string);
-        let joiner = Joiner::new(new.clone(), document, applications, cause.correlation, cause.now);
+        let joiner =
+            Joiner::new(new.clone(), self.settings.users, document, applications, cause.correlation, cause.now);
         let mut change = store::Change { joiner: Some(joiner), ..store::Change::default() };
         self.note(&mut change, self.joiner_event(cause, new, details.clone())?)?;
         match self.store.write(change).await {
@@ -101,7 +104,10 @@ impl Broker {
     /// That somebody joined.
     fn joiner_event(&self, cause: &Cause, new: &Identity, mut details: Value) -> Result<Event, BrokerError> {
         if let Value::Object(details) = &mut details {
-            details.insert("name".to_owned(), json!(new.name));
+            // Names of people stay out of the log: they can be forgotten, and it cannot.
+            if new.kind.is_non_human() {
+                details.insert("name".to_owned(), json!(new.name));
+            }
             details.insert("kind".to_owned(), json!(new.kind));
             details.insert("origin".to_owned(), json!(new.origin));
             details.insert("owner".to_owned(), json!(new.owner));
@@ -219,7 +225,13 @@ impl Broker {
 fn taken_over(before: &Identity, after: &Identity) -> Identity {
     let until_then = before.origin == Origin::Jit && after.contract_end == before.contract_end;
     let contract_end = after.contract_end.filter(|_| !until_then);
-    Identity { answer_by: None, contract_end, ..after.clone() }
+    Identity {
+        answer_by: None,
+        orphaned_at: None,
+        owner: after.owner.filter(|_| before.origin != Origin::Jit),
+        contract_end,
+        ..after.clone()
+    }
 }
 
 impl Cause {

@@ -45,7 +45,13 @@ impl Broker {
                  have you provisioned",
             ));
         };
-        let new = self.newcomer(login, rule)?;
+        let mut new = self.newcomer(login, rule)?;
+        if let Some(name) = &rule.sponsor {
+            let sponsor = self.store.subject_by_name(name, now).await?.map(|s| s.identity);
+            let sponsor = sponsor.filter(|i| i.active && i.kind == IdentityKind::Person);
+            let missing = "whoever would answer for you is not here any more: ask an administrator";
+            new.owner = Some(sponsor.ok_or_else(|| no_account(missing))?.id);
+        }
         let cause = Cause { via, ..Cause::worker(CorrelationId::new(self.entropy.ulid(now)?), now) };
         let mut committed = self.committed();
         let mut groups = Vec::new();
@@ -66,7 +72,9 @@ impl Broker {
                          administrator to link them",
                     ));
                 }
-                let details = json!({"issuer": login.issuer, "answer_by": new.answer_by, "ends": new.contract_end});
+                let details = json!({
+                    "issuer": login.issuer, "answer_by": new.answer_by, "ends": new.contract_end, "sponsor": new.owner,
+                });
                 self.record_joiner(&mut tx, &cause, &new, details).await?;
                 tx.insert_login(&login.issuer, &login.subject, new.id, login.verified_email(), now).await?;
                 for group in &groups {
@@ -211,7 +219,7 @@ impl Broker {
             let written = async {
                 if tx.insert_collision(collision, cause.now).await? {
                     let details = json!({
-                        "source": collision.source, "name": collision.name, "matched": collision.matched,
+                        "source": collision.source, "matched": collision.matched,
                         "next": "tidegate review collisions",
                     });
                     let mut event = self.event(cause, "source.collision", details)?;

@@ -9,7 +9,7 @@ use super::super::{
 use crate::{
     domain::{
         id::{GroupId, IdentityId},
-        identity::Identity,
+        identity::{Identity, IdentityKind, Origin},
     },
     store::StoreError,
 };
@@ -47,6 +47,49 @@ impl Broker {
                 }
                 let after = Identity { active: false, answer_by: None, ..before.clone() };
                 self.record_change(&mut tx, &cause, &before, &after, json!({"why": reason})).await?;
+                Ok(())
+            }
+            .await;
+            match tx.end(written).await {
+                None | Some(Err(BrokerError::Store(StoreError::Conflict))) => {}
+                Some(result) => {
+                    result?;
+                    break;
+                }
+            }
+        }
+        self.wake();
+        self.identity(ctx, &id.to_string()).await
+    }
+
+    /// Somebody else answers for a guest from now on.
+    pub async fn sponsor_identity(
+        &self,
+        ctx: &Ctx,
+        id: IdentityId,
+        sponsor: &str,
+    ) -> Result<IdentityView, BrokerError> {
+        self.may_change()?;
+        only_admins(ctx)?;
+        self.not_locked(ctx).await?;
+        let found = self.find_subject(sponsor, ctx.now).await?.map(|s| s.identity);
+        let sponsor = found.filter(|i| i.active && i.kind == IdentityKind::Person && i.id != id);
+        let sponsor = sponsor.ok_or_else(|| BrokerError::invalid("sponsor", "name another person who is active"))?.id;
+        let cause = Cause::from(ctx);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let written = async {
+                let found = tx.identity(id, ctx.now).await?.ok_or(BrokerError::NotFound("identity"))?;
+                let before = found.identity;
+                if before.origin != Origin::Jit || before.source.is_some() || !before.active {
+                    return Err(BrokerError::State(
+                        "nobody answers for it but its source, its owner or itself".to_owned(),
+                    ));
+                }
+                // An orphan's clock stops; that of an account that a source is to take over goes on.
+                let answer_by = before.answer_by.filter(|_| before.orphaned_at.is_none());
+                let after = Identity { owner: Some(sponsor), orphaned_at: None, answer_by, ..before.clone() };
+                self.record_change(&mut tx, &cause, &before, &after, json!({"sponsor": sponsor})).await?;
                 Ok(())
             }
             .await;

@@ -146,12 +146,16 @@ impl Broker {
             };
             let until = i.answer_by.map_or_else(String::new, |by| format!("; the clock ends it at {by}"));
             lines.push(ReviewLine {
-                about: "workload".to_owned(),
+                about: if i.kind == IdentityKind::Person { "guest" } else { "workload" }.to_owned(),
                 identity: Some(self.reference(i.id).await),
                 thing: i.attributes.get(crate::domain::identity::TEAM).cloned(),
                 why: format!("its owner left or its team is gone; {asked}{until}"),
                 since: i.orphaned_at.map(|at| at.to_string()),
-                steps: vec![hand_over(&subject), deactivation(&subject)],
+                steps: if i.kind == IdentityKind::Person {
+                    vec![sponsorship(&subject), deactivation(&subject)]
+                } else {
+                    vec![hand_over(&subject), deactivation(&subject)]
+                },
             });
         }
         Ok(lines)
@@ -244,6 +248,16 @@ impl Broker {
         }
         Ok(lines)
     }
+}
+
+fn sponsorship(subject: &Subject) -> Step {
+    let i = &subject.identity;
+    Step::new(
+        "somebody else answers for the guest",
+        ("POST", format!("/v1/identities/{}/sponsor", i.id)),
+        Some(json!({"sponsor": "PERSON"})),
+        format!("tidegate review sponsor {} PERSON", i.name),
+    )
 }
 
 fn hand_over(subject: &Subject) -> Step {

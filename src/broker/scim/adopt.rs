@@ -49,7 +49,7 @@ impl Broker {
         whole: &Document,
     ) -> Result<(), ScimFailure> {
         let mut said = there.clone();
-        facts::apply(whole, &mut said)?;
+        facts::apply(self.settings.users, whole, &mut said)?;
         match self.adoptee_known(tx, ctx.source.id, there, &said).await? {
             Adoptee::Collides(collision) => Err(ScimFailure::Collides(Box::new(collision))),
             Adoptee::Known(..) | Adoptee::Nobody => Ok(()),

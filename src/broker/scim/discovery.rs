@@ -6,13 +6,10 @@ use super::{DEFAULT_PAGE, MAX_BULK, MAX_OPERATIONS, MAX_PAGE};
 use crate::{
     broker::Broker,
     domain::scim::{
-        core::{ENTERPRISE, GROUP, GROUPS_TYPE, IDENTITY, USER, USERS},
-        schema::{ResourceType, Schema},
+        core::{GROUP, GROUPS_TYPE},
+        schema::ResourceType,
     },
 };
-
-const SCHEMAS: [&Schema; 4] = [&USER, &GROUP, &ENTERPRISE, &IDENTITY];
-const TYPES: [&ResourceType; 2] = [&USERS, &GROUPS_TYPE];
 
 impl Broker {
     /// `/ServiceProviderConfig`.
@@ -44,12 +41,12 @@ impl Broker {
     /// `/ResourceTypes`.
     pub fn scim_resource_types(&self) -> Vec<Value> {
         let base = self.scim_base();
-        TYPES.iter().map(|t| t.render(&base)).collect()
+        [self.settings.users, &GROUPS_TYPE].iter().map(|t: &&ResourceType| t.render(&base)).collect()
     }
 
     /// `/Schemas`.
     pub fn scim_schemas(&self) -> Vec<Value> {
         let base = self.scim_base();
-        SCHEMAS.iter().map(|s| s.render(&base)).collect()
+        self.settings.users.schemas().chain([&GROUP]).map(|s| s.render(&base)).collect()
     }
 }

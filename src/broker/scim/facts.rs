@@ -8,6 +8,7 @@ use crate::domain::{
         Document, ScimError,
         core::{ENTERPRISE, IDENTITY},
         document::{extension, is_primary, text},
+        schema::{Mutability, ResourceType},
     },
     time::Timestamp,
 };
@@ -27,7 +28,7 @@ pub(super) const MANAGER: &str = "manager";
 
 /// Keep of a document what has no column, and bring `identity` to what the document says. The manager is resolved by the
 /// caller, who can look.
-pub(super) fn apply(document: &Document, identity: &mut Identity) -> Result<(), ScimError> {
+pub(super) fn apply(of: &ResourceType, document: &Document, identity: &mut Identity) -> Result<(), ScimError> {
     text(document, "userName").unwrap_or_default().clone_into(&mut identity.name);
     identity.display_name = display_name(document, &identity.name);
     identity.email = email(document).map(str::to_owned);
@@ -61,7 +62,16 @@ pub(super) fn apply(document: &Document, identity: &mut Identity) -> Result<(), 
         set(name, list(document, name));
     }
     set(EMPLOYMENT, ours.and_then(|o| text(o, EMPLOYMENT)).map(str::to_owned));
+    for (schema, attribute) in of.declared().filter(|(_, a)| a.mutability != Mutability::WriteOnly) {
+        let Some(name) = attribute.fact else { continue };
+        set(name, extension(document, schema).and_then(|e| e.get(attribute.name)).map(plain));
+    }
     Ok(())
+}
+
+/// A declared value as decisions keep it: a text as it is, everything else as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// An instant, or the end of a day.
@@ -174,8 +184,13 @@ pub(super) fn whole(identity: &Identity, document: Option<&Document>) -> Documen
 }
 
 /// What of a whole document is kept as one: without what has columns and what is never kept.
-pub(super) fn kept(whole: &Document) -> Document {
+pub(super) fn kept(of: &ResourceType, whole: &Document) -> Document {
     let mut kept = whole.clone();
+    for (schema, attribute) in of.declared().filter(|(_, a)| a.mutability == Mutability::WriteOnly) {
+        if let Some(Value::Object(inner)) = kept.get_mut(schema.urn) {
+            inner.remove(attribute.name);
+        }
+    }
     for name in ["userName", "externalId", "password"] {
         kept.remove(name);
     }

@@ -7,11 +7,7 @@ use super::{DEFAULT_PAGE, MAX_PAGE, Resource, ScimFailure};
 use crate::{
     broker::{Broker, SourceCtx},
     domain::scim::{
-        Document, ScimError,
-        core::{GROUPS_TYPE, USERS},
-        filter::parse_filter,
-        path::AttrPath,
-        projection::Selection,
+        Document, ScimError, core::GROUPS_TYPE, filter::parse_filter, path::AttrPath, projection::Selection,
         schema::ResourceType,
     },
     store::ScimList,
@@ -113,6 +109,9 @@ impl ListRequest {
     }
 
     fn check(self) -> Result<Self, ScimError> {
+        if self.cursor.is_some() && self.count.is_some_and(|count| count < 0) {
+            return Err(ScimError::count("with a cursor, `count` is to be a number from 0"));
+        }
         if self.cursor.is_some() && self.start_index.is_some() {
             return Err(ScimError::cursor("`cursor` and `startIndex` exclude each other"));
         }
@@ -186,8 +185,9 @@ impl ListRequest {
 impl Broker {
     /// A page of users.
     pub async fn scim_list_users(&self, ctx: &SourceCtx, request: &ListRequest) -> Result<ListAnswer, ScimFailure> {
-        let mut list = request.list(&USERS, ctx)?;
-        let selection = request.selection(&USERS);
+        let users_type = self.settings.users;
+        let mut list = request.list(users_type, ctx)?;
+        let selection = request.selection(users_type);
         let wanted = list.limit;
         let mut users = Vec::new();
         if wanted > 0 {
@@ -203,7 +203,7 @@ impl Broker {
         };
         let last = users.last().map(|u| u.identity.id.to_string());
         let resources = self.shown_users(&users, &selection);
-        Ok(page(request, &USERS, &list, total, resources, last.filter(|_| more)))
+        Ok(page(request, users_type, &list, total, resources, last.filter(|_| more)))
     }
 
     /// A page of groups; with their members, unless they are excluded.

@@ -7,6 +7,7 @@ mod adopt;
 mod bulk;
 mod discovery;
 mod facts;
+mod fixed;
 mod group;
 mod list;
 mod members;

@@ -8,8 +8,9 @@ use crate::domain::{
     identity::{Group, Identity},
     scim::{
         Document, ScimError,
-        core::{ENTERPRISE, GROUPS_TYPE, IDENTITY, USERS},
+        core::{ENTERPRISE, GROUPS_TYPE, IDENTITY},
         projection::Selection,
+        schema::ResourceType,
     },
     time::Timestamp,
 };
@@ -74,7 +75,7 @@ pub(super) struct UserParts<'a> {
     pub(super) groups: &'a [(GroupId, String)],
 }
 
-pub(super) fn user(parts: &UserParts<'_>, base: &str, selection: &Selection) -> Resource {
+pub(super) fn user(of: &'static ResourceType, parts: &UserParts<'_>, base: &str, selection: &Selection) -> Resource {
     let identity = parts.identity;
     let id = identity.id.to_string();
     let location = user_location(base, &id);
@@ -107,14 +108,13 @@ pub(super) fn user(parts: &UserParts<'_>, base: &str, selection: &Selection) -> 
         whole.insert("groups".to_owned(), groups.collect());
     }
     let schemas: Vec<&str> =
-        USERS.schemas().map(|s| s.urn).filter(|u| *u == USERS.schema.urn || whole.contains_key(*u)).collect();
+        of.schemas().map(|s| s.urn).filter(|u| *u == of.schema.urn || whole.contains_key(*u)).collect();
     let mut document = Document::new();
     document.insert("schemas".to_owned(), json!(schemas));
     document.insert("id".to_owned(), json!(id));
     document.extend(whole);
-    document
-        .insert("meta".to_owned(), meta(USERS.name, &location, identity.version, parts.created_at, parts.updated_at));
-    selection.apply(&USERS, &mut document);
+    document.insert("meta".to_owned(), meta(of.name, &location, identity.version, parts.created_at, parts.updated_at));
+    selection.apply(of, &mut document);
     Resource { location, version: etag(identity.version), document: Some(document) }
 }
 

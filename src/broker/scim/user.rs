@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Precondition, Resource, ScimFailure, TRIES, facts, in_one_change,
+    Precondition, Resource, ScimFailure, TRIES, facts, fixed, in_one_change,
     render::{self, UserParts},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     domain::{
         id::IdentityId,
         identity::{Identity, IdentityKind, Origin},
-        scim::{Document, ScimError, core::USERS, patch, projection::Selection, read_document},
+        scim::{Document, ScimError, patch, projection::Selection, read_document, schema::ResourceType},
     },
     store::{ScimUser, StoreError, Tx},
 };
@@ -28,6 +28,11 @@ impl Broker {
         format!("{}/scim/v2", self.issuer().trim_end_matches('/'))
     }
 
+    /// Users as SCIM speaks of them here.
+    pub const fn scim_users_type(&self) -> &'static ResourceType {
+        self.settings.users
+    }
+
     fn shown(&self, user: &ScimUser, selection: &Selection) -> Resource {
         let parts = UserParts {
             identity: &user.identity,
@@ -36,7 +41,7 @@ impl Broker {
             document: user.document.as_ref(),
             groups: &user.groups,
         };
-        render::user(&parts, &self.scim_base(), selection)
+        render::user(self.settings.users, &parts, &self.scim_base(), selection)
     }
 
     pub(super) fn shown_users(&self, users: &[ScimUser], selection: &Selection) -> Vec<Resource> {
@@ -57,15 +62,15 @@ impl Broker {
         selection: &Selection,
     ) -> Result<Resource, ScimFailure> {
         self.may_change()?;
-        let whole = read_document(&USERS, body)?;
+        let whole = read_document(self.settings.users, body)?;
         let mut new = Identity {
             source: Some(ctx.source.id),
             origin: Origin::Scim,
             ..Identity::new(IdentityId::new(self.entropy.ulid(ctx.now)?), IdentityKind::Person, "")
         };
-        facts::apply(&whole, &mut new)?;
+        facts::apply(self.settings.users, &whole, &mut new)?;
         fit(&new)?;
-        let document = facts::kept(&whole);
+        let document = facts::kept(self.settings.users, &whole);
         let cause = Cause::from(ctx);
         let made = |identity: Identity| ScimUser {
             identity,
@@ -76,7 +81,8 @@ impl Broker {
         };
         let details = json!({"source": ctx.source.name});
         // Nearly everybody who joins is nobody that is here.
-        if facts::manager(&whole).is_none() && self.join(&cause, &new, &document, &details).await? {
+        let simple = facts::manager(&whole).is_none() && !self.settings.users.has_unique();
+        if simple && self.join(&cause, &new, &document, &details).await? {
             self.wake();
             return Ok(self.shown(&made(new), selection));
         }
@@ -88,7 +94,7 @@ impl Broker {
             self.unique(&mut tx, ctx, None, &new).await?;
             self.resolve_manager(&mut tx, ctx, &whole, None, &mut new).await?;
             self.record_joiner(&mut tx, &cause, &new, details.clone()).await?;
-            tx.write_document(new.id, &document, true).await?;
+            self.keep_document(&mut tx, new.id, &document, true).await?;
             self.answer_for_reports(&mut tx, &cause, &new).await?;
             Ok(made(new))
         });
@@ -110,8 +116,14 @@ impl Broker {
         selection: &Selection,
     ) -> Result<Resource, ScimFailure> {
         let id = id_of(id)?;
-        let whole = read_document(&USERS, body)?;
-        self.change_user(ctx, id, precondition, selection, |_| Ok(whole.clone())).await
+        let users = self.settings.users;
+        let whole = read_document(users, body)?;
+        self.change_user(ctx, id, precondition, selection, |before| {
+            let mut after = whole.clone();
+            fixed::keep(users, before, &mut after);
+            Ok(after)
+        })
+        .await
     }
 
     /// Change a user, in all that is said or in nothing. `as_entra`: a value that a filter names is made also where the RFC
@@ -126,8 +138,9 @@ impl Broker {
         as_entra: bool,
     ) -> Result<Resource, ScimFailure> {
         let id = id_of(id)?;
-        let changes = patch::read_changes(&USERS, body, as_entra)?;
-        self.change_user(ctx, id, precondition, selection, |whole| patch::apply(&USERS, whole, &changes)).await
+        let users = self.settings.users;
+        let changes = patch::read_changes(users, body, as_entra)?;
+        self.change_user(ctx, id, precondition, selection, |whole| patch::apply(users, whole, &changes)).await
     }
 
     async fn change_user(
@@ -144,7 +157,8 @@ impl Broker {
         let mut tries = 0;
         let changed = loop {
             tries += 1;
-            let whole = change(&facts::whole(&seen.identity, seen.document.as_ref()));
+            let known = facts::whole(&seen.identity, seen.document.as_ref());
+            let whole = change(&known).and_then(|whole| fixed::check(self.settings.users, &known, whole));
             let mut tx = self.store.begin().await?;
             let written = async {
                 let before = tx.scim_user(id).await?.ok_or_else(|| ScimError::not_found(NO_USER))?;
@@ -187,12 +201,12 @@ impl Broker {
         whole: &Document,
     ) -> Result<ScimUser, ScimFailure> {
         let mut after = before.identity.clone();
-        facts::apply(whole, &mut after)?;
+        facts::apply(self.settings.users, whole, &mut after)?;
         fit(&after)?;
         after.source = Some(ctx.source.id);
         self.unique(tx, ctx, Some(before), &after).await?;
         self.resolve_manager(tx, ctx, whole, Some(before), &mut after).await?;
-        let document = facts::kept(whole);
+        let document = facts::kept(self.settings.users, whole);
         let said_anew = before.document.as_ref() != Some(&document);
         if after == before.identity && !said_anew {
             return Ok(before.clone());
@@ -200,7 +214,7 @@ impl Broker {
         let details = json!({"source": ctx.source.name});
         self.record_change(tx, &Cause::from(ctx), &before.identity, &after, details).await?;
         if said_anew {
-            tx.write_document(after.id, &document, false).await?;
+            self.keep_document(tx, after.id, &document, false).await?;
         }
         after.version += 1;
         Ok(ScimUser {
@@ -231,6 +245,22 @@ impl Broker {
         })?;
         self.wake();
         Ok(())
+    }
+
+    /// Keep what was said of a user; nobody else has what only one may have.
+    async fn keep_document(
+        &self,
+        tx: &mut Tx,
+        id: IdentityId,
+        document: &Document,
+        new: bool,
+    ) -> Result<(), ScimFailure> {
+        let users = self.settings.users;
+        tx.write_document(users, id, document, new).await?;
+        match tx.claim_unique(users, id, document, new).await? {
+            None => Ok(()),
+            Some(path) => Err(ScimError::uniqueness(format!("there is somebody of that `{path}` already")).into()),
+        }
     }
 
     /// Nobody else has that name, or is that to this source.
@@ -305,7 +335,7 @@ impl Broker {
     /// Write down what is known of somebody as if a source had said it, so that filters find it.
     pub(in crate::broker) async fn describe_for_scim(&self, tx: &mut Tx, id: IdentityId) -> Result<(), BrokerError> {
         if let Some(user) = tx.scim_user(id).await?.filter(|u| u.document.is_none()) {
-            tx.write_document(id, &facts::document_of(&user.identity), true).await?;
+            tx.write_document(self.settings.users, id, &facts::document_of(&user.identity), true).await?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ pub(super) enum Deed {
     Joined(String),
     Left(String),
     Deactivated,
+    Ordered(Vec<String>),
     Deleted,
 }
 
@@ -38,6 +39,7 @@ impl Deed {
             Self::Joined(_) => "account.joined",
             Self::Left(_) => "account.left",
             Self::Deactivated => "account.deactivated",
+            Self::Ordered(_) => "devices.ordered",
             Self::Deleted => "account.deleted",
         }
     }
@@ -45,6 +47,7 @@ impl Deed {
     pub(super) fn details(&self) -> Value {
         match self {
             Self::Updated(attributes) => json!({"attributes": attributes}),
+            Self::Ordered(devices) => json!({"devices": devices}),
             Self::Joined(group) | Self::Left(group) => json!({"group": group}),
             _ => json!({}),
         }
@@ -315,12 +318,27 @@ impl Alignment<'_> {
             self.app.call(Purpose::Revoke, self.speaks.deactivate(&is)).await?;
             self.done.deeds.push(Deed::Deactivated);
         }
-        crate::failpoint::hit("sync.after_call");
-        match self.read(Purpose::Revoke, &is.remote_id).await? {
-            Some(now) if now.active => Ok(Verdict::Differs("read back, it is still active".to_owned())),
-            Some(now) => Ok(Verdict::Verified(json!({"remote_id": now.remote_id, "active": false}))),
-            None => Ok(Verdict::Verified(json!({"remote_id": is.remote_id, "found": false}))),
+        // The account first: with it nobody enrols another device.
+        let taken = self.app.call(Purpose::Revoke, self.speaks.take_back(&is, true)).await?;
+        if !taken.ordered.is_empty() {
+            self.done.deeds.push(Deed::Ordered(taken.ordered));
         }
+        crate::failpoint::hit("sync.after_call");
+        let mut shown = match self.read(Purpose::Revoke, &is.remote_id).await? {
+            Some(now) if now.active => return Ok(Verdict::Differs("read back, it is still active".to_owned())),
+            Some(now) => json!({"remote_id": now.remote_id, "active": false}),
+            None => json!({"remote_id": is.remote_id, "found": false}),
+        };
+        if !taken.open.is_empty() {
+            let open = taken.open.join(", ");
+            return Ok(Verdict::Differs(format!("not confirmed to be taken back: {open}")));
+        }
+        if let Value::Object(shown) = &mut shown
+            && !taken.evidence.is_empty()
+        {
+            shown.insert("taken_back".to_owned(), Value::Array(taken.evidence));
+        }
+        Ok(Verdict::Verified(shown))
     }
 
     async fn deleted(&mut self, external_id: &str) -> Result<Verdict, Fault> {

@@ -12,6 +12,7 @@ use crate::{
     domain::{
         account::AccountState,
         id::TaskId,
+        provision::MadeBy,
         time::{Timestamp, Ttl},
     },
     store::{AccountRow, AccountTask, StoreError, Tx, Worked},
@@ -19,6 +20,8 @@ use crate::{
 
 /// How long a task may take if configuration does not say.
 const DEADLINE: Ttl = Ttl::seconds_or_one(2 * 86_400);
+/// What a task is called that gives an account its role.
+const ASSIGN_ROLE: &str = "assign_role";
 /// An overdue task is told of again after this long.
 const AGAIN: Ttl = Ttl::seconds_or_one(86_400);
 
@@ -37,6 +40,14 @@ impl Broker {
             let written = async {
                 let open = tx.open_task(&row.application, &row.key).await?;
                 let gone = !matches!(wanted, Wanted::Present(_));
+                let open = open.filter(|task| task.what != ASSIGN_ROLE || gone);
+                // It makes its accounts by itself, as people sign in; nobody has anything to do but to close them.
+                if !gone && app.config.provision.waits_for_logins() && self.by_login(app, row).await? {
+                    self.no_longer_needed(&mut tx, open, now).await?;
+                    self.ask_for_role(&mut tx, app, row, now).await?;
+                    let made = Worked { pushed: Some(hash.clone()), ..settled(app, row, wanted) };
+                    return tx.record_account(row, &made, now).await.map_err(BrokerError::from);
+                }
                 if row.pushed.as_deref() == Some(hash.as_str()) {
                     self.no_longer_needed(&mut tx, open, now).await?;
                     return tx.record_account(row, &settled(app, row, wanted), now).await.map_err(BrokerError::from);
@@ -77,6 +88,36 @@ impl Broker {
         }
     }
 
+    /// Is somebody's account made by their first sign-in?
+    async fn by_login(&self, app: &Downstream, row: &AccountRow) -> Result<bool, BrokerError> {
+        let Some(id) = row.identity else { return Ok(false) };
+        let facts = self.store.facts(id, self.now()).await?;
+        Ok(facts.is_some_and(|f| app.config.provision.made_by(&f.subject, &f.standing) == MadeBy::Login))
+    }
+
+    /// An account is there that was not: somebody is to give it its role, where that is done by hand.
+    pub(super) async fn ask_for_role(
+        &self,
+        tx: &mut Tx,
+        app: &Downstream,
+        row: &AccountRow,
+        now: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let Some(text) = app.config.role_task.as_ref().filter(|_| row.pushed.is_none()) else { return Ok(()) };
+        if tx.open_task(&row.application, &row.key).await?.is_some() {
+            return Ok(());
+        }
+        let details = json!({"to_do": text, "role": "none was given"});
+        self.record_task(tx, app, row, ASSIGN_ROLE, details, ASSIGN_ROLE.to_owned(), now).await?;
+        Ok(())
+    }
+
+    /// Whoever is gone needs no role any more.
+    pub(super) async fn forget_role(&self, tx: &mut Tx, row: &AccountRow, now: Timestamp) -> Result<(), BrokerError> {
+        let open = tx.open_task(&row.application, &row.key).await?.filter(|task| task.what == ASSIGN_ROLE);
+        self.no_longer_needed(tx, open, now).await
+    }
+
     async fn no_longer_needed(
         &self,
         tx: &mut Tx,
@@ -103,6 +144,20 @@ impl Broker {
             Wanted::Deleted { .. } => "delete",
             Wanted::Inactive { .. } | Wanted::Nothing => "deactivate",
         };
+        self.record_task(tx, app, row, what, wanted.details(), hash, now).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that a task is, once")]
+    async fn record_task(
+        &self,
+        tx: &mut Tx,
+        app: &Downstream,
+        row: &AccountRow,
+        what: &str,
+        details: serde_json::Value,
+        hash: String,
+        now: Timestamp,
+    ) -> Result<AccountTask, BrokerError> {
         let identity = row.identity.ok_or(BrokerError::NotFound("identity"))?;
         let task = AccountTask {
             id: TaskId::new(self.entropy.ulid(now)?),
@@ -110,7 +165,7 @@ impl Broker {
             key: row.key.clone(),
             identity,
             what: what.to_owned(),
-            details: wanted.details(),
+            details,
             pushed: hash,
             owner: app.config.owner.clone().unwrap_or_default(),
             deadline: now.plus(app.config.deadline.unwrap_or(DEADLINE)),
@@ -184,9 +239,12 @@ impl Broker {
                     StoreError::Conflict => BrokerError::State("it is closed already".to_owned()),
                     other => other.into(),
                 })?;
-                tx.task_done(&task, matches!(task.what.as_str(), "deactivate" | "delete"), ctx.now).await?;
                 // The event belongs to what the task follows from, and says who did it.
                 let cause = Cause { correlation: task.correlation, ..cause };
+                if task.what == ASSIGN_ROLE {
+                    return self.note_task(&mut tx, &cause, "task.done", &task, json!({"evidence": evidence}));
+                }
+                tx.task_done(&task, matches!(task.what.as_str(), "deactivate" | "delete"), ctx.now).await?;
                 self.note_task(&mut tx, &cause, "task.done", &task, json!({"evidence": evidence}))?;
                 let details = json!({"by_hand": true, "task": task.id, "evidence": evidence});
                 let mut event = self.event(&cause, "account.verified", details)?;

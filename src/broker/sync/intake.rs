@@ -71,6 +71,7 @@ impl Broker {
         let ctx = SourceCtx { source, via, correlation: run.correlation, now: self.now() };
         let mut report = ReadingReport::default();
         let (steps, seen) = self.compare(upstream, &ctx, run, &mut report).await?;
+        crate::failpoint::hit("source.compared");
         let mut steps = steps;
         let owned = self.add_vanished(&ctx, &seen, &mut steps, &mut report).await?;
         if run.accept || !too_many(upstream, leaving(&steps, ctx.now), owned) {
@@ -278,6 +279,7 @@ impl Broker {
             let mut work = stream::iter(part).map(|step| self.take_step(ctx, run, step)).buffer_unordered(WIDTH);
             let mut since = 0_u32;
             while let Some(came) = work.next().await {
+                crate::failpoint::hit("source.step");
                 if let Came::Conflict(text) = came?
                     && report.conflicts.len() < MOST_ITEMS
                 {
@@ -322,7 +324,9 @@ impl Broker {
                     )));
                 }
                 Some(Ok(Came::Conflict(text))) => {
-                    let details = json!({"source": ctx.source.name, "conflict": text});
+                    // Whom it is about is in the report of the run, and not in the log.
+                    let next = format!("tidegate sync ls; the report of run {} says whom", run.id);
+                    let details = json!({"source": ctx.source.name, "run": run.id, "next": next});
                     let event = self.event(&cause, "source.conflict", details)?;
                     self.note_alone(event).await?;
                     return Ok(Came::Conflict(text));

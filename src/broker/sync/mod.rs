@@ -5,6 +5,7 @@
 //! it", so a worker that dies, or comes late, does what is right now and never what was right then.
 
 mod align;
+mod explain;
 mod hand;
 mod intake;
 mod runs;
@@ -123,6 +124,21 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         for id in self.downstreams.keys() {
             tx.accounts_due(id, identities, takes_away, cause.correlation, cause.now).await?;
+        }
+        Ok(())
+    }
+
+    /// Somebody was seen for the first time: where that makes an account, it is due.
+    pub(crate) async fn record_first_login(
+        &self,
+        tx: &mut Tx,
+        identity: IdentityId,
+        at: Timestamp,
+    ) -> Result<(), BrokerError> {
+        let waiting = self.downstreams.values().filter(|app| app.config.provision.waits_for_logins());
+        for app in waiting {
+            let correlation = self.fresh_correlation(at)?;
+            tx.accounts_due(&app.config.id, &[identity], false, correlation, at).await?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::{
 /// A run whose worker has said nothing for this long is taken up by another.
 const LEASE: Duration = Duration::from_secs(180);
 
-fn only_onlookers(ctx: &Ctx) -> Result<(), BrokerError> {
+pub(super) fn only_onlookers(ctx: &Ctx) -> Result<(), BrokerError> {
     if ctx.sees_everything() {
         return Ok(());
     }

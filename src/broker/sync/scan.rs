@@ -15,6 +15,7 @@ use crate::{
     domain::{
         account::{Account, AccountState, Desired, Difference, OrphanPolicy},
         id::{CorrelationId, IdentityId},
+        provision::MadeBy,
         time::Timestamp,
     },
     ports::connector::Fault,
@@ -62,6 +63,8 @@ struct Writes {
     /// Those of whom something is to be taken away.
     urgent: Vec<IdentityId>,
     orphans: Vec<String>,
+    /// Whose account which one is, found by name.
+    adopted: Vec<(IdentityId, String)>,
     states: Vec<(AccountRow, AccountState, serde_json::Value)>,
 }
 
@@ -165,7 +168,7 @@ impl Broker {
         };
         scan.seen.insert(identity.id.ulid().0);
         let now = scan.cause.now;
-        match wanted(&scan.app.config, &facts, row.as_ref(), now) {
+        match wanted(&scan.app.config, &facts, row.as_ref(), true, now) {
             Wanted::Present(desired) => {
                 let mut differences = desired.differences(&account);
                 if !scan.app.config.groups.is_empty() {
@@ -192,11 +195,37 @@ impl Broker {
             Wanted::Deleted { .. } => {
                 scan.found(&facts, row, &account, Action::Delete, "it has been inactive for long enough", Vec::new())
             }
-            Wanted::Inactive { .. } => scan.fine(row.as_ref()),
+            Wanted::Inactive { .. } => {
+                let open = self.left_open(scan, &account, row.as_ref()).await?;
+                if open.is_empty() {
+                    return scan.fine(row.as_ref());
+                }
+                let differences = open.into_iter().map(|what| Difference {
+                    attribute: "device".to_owned(),
+                    is: Some(what),
+                    should: None,
+                });
+                let reason = "not all that hangs on it is confirmed to be taken back";
+                scan.found(&facts, row, &account, Action::Deactivate, reason, differences.collect())
+            }
             Wanted::Nothing => {
                 scan.report.outside += 1;
                 Ok(())
             }
+        }
+    }
+
+    /// What hangs on an inactive account and is not confirmed to be taken back: asked where it is not known.
+    async fn left_open(
+        &self,
+        scan: &Scan<'_>,
+        account: &Account,
+        row: Option<&AccountRow>,
+    ) -> Result<Vec<String>, BrokerError> {
+        let known = row.is_some_and(|r| matches!(r.state, AccountState::Aligned | AccountState::Corrected));
+        match &scan.app.speaks {
+            Some(speaks) if !known => Ok(scan.app.call(Purpose::Issue, speaks.take_back(account, false)).await?.open),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -228,7 +257,7 @@ impl Broker {
                     self.look_at(scan, Seen { account, row, facts: Some(facts) }).await?;
                     continue;
                 }
-                if matches!(wanted(&app.config, &facts, row.as_ref(), now), Wanted::Present(_)) {
+                if matches!(wanted(&app.config, &facts, row.as_ref(), false, now), Wanted::Present(_)) {
                     let reason = if known.is_some() { "it was there, and is gone" } else { "it is not there" };
                     scan.missing(&facts, row, reason);
                 }
@@ -257,7 +286,7 @@ impl Broker {
             after = last.0.subject.identity.id.to_string();
             for (facts, row) in page {
                 scan.report.read += 1;
-                let wanted = wanted(&app.config, &facts, row.as_ref(), now);
+                let wanted = wanted(&app.config, &facts, row.as_ref(), false, now);
                 let pushed = row.as_ref().and_then(|r| r.pushed.as_deref());
                 let action = match &wanted {
                     _ if pushed == Some(wanted.hash().as_str()) => Action::None,
@@ -302,6 +331,9 @@ impl Broker {
             let written = async {
                 tx.accounts_due(id, &writes.urgent, true, cause.correlation, now).await?;
                 tx.accounts_due(id, &writes.due, false, cause.correlation, now).await?;
+                for (identity, remote) in &writes.adopted {
+                    tx.know_account(id, *identity, remote).await?;
+                }
                 for remote in &writes.orphans {
                     tx.orphan_due(id, remote, cause.correlation, now).await?;
                 }
@@ -365,7 +397,16 @@ impl Scan<'_> {
         }
         if self.verb == Verb::Apply {
             let urgent = matches!(action, Action::Deactivate | Action::Delete);
-            if urgent { self.writes.urgent.push(identity.id) } else { self.writes.due.push(identity.id) }
+            if urgent {
+                self.writes.urgent.push(identity.id)
+            } else {
+                self.writes.due.push(identity.id)
+            }
+            // Where the sync makes accounts, whoever works on it finds it by itself.
+            let by = self.app.config.provision.made_by(&facts.subject, &facts.standing);
+            if action == Action::Adopt && by != MadeBy::Sync {
+                self.writes.adopted.push((identity.id, account.remote_id.clone()));
+            }
         }
         self.report.add(Item {
             identity: Some(identity.id.to_string()),

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{account::AccountState, account::Difference, roster::Refused};
+use crate::domain::{
+    account::{AccountState, Difference},
+    provision::MadeBy,
+    roster::Refused,
+};
 
 /// Items of a report beyond these are counted and not listed.
 pub const MOST_ITEMS: usize = 1000;
@@ -180,6 +184,35 @@ pub struct AccountView {
     pub error: Option<String>,
     /// The call that it follows from.
     pub correlation_id: String,
+}
+
+/// Why somebody has, or has not, an account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ExplainView {
+    /// In which application.
+    pub application: String,
+    /// `scim`, `mdm`, `manual`.
+    pub kind: String,
+    /// Whose.
+    pub identity: String,
+    /// The name of whoever it is.
+    pub name: String,
+    /// Everything in the application's scope holds.
+    pub belongs: bool,
+    /// Who makes the account: `sync`, `login`, `nobody`.
+    pub made_by: MadeBy,
+    /// Which rule says so.
+    pub rule: String,
+    /// They have signed in once.
+    pub signed_in: bool,
+    /// `present`, `inactive`, `deleted`, `nothing`.
+    pub should_be: String,
+    /// How the account stands, if there is one.
+    pub state: Option<AccountState>,
+    /// Why it is not done.
+    pub error: Option<String>,
+    /// The same in words.
+    pub reasons: Vec<String>,
 }
 
 /// Something that somebody is to do by hand.

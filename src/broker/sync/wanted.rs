@@ -10,6 +10,7 @@ use crate::{
     domain::{
         account::{ApplicationConfig, Desired},
         identity::Identity,
+        provision::MadeBy,
         time::Timestamp,
     },
     store::{AccountRow, Facts},
@@ -67,11 +68,26 @@ fn is_here(identity: &Identity) -> bool {
     identity.active && identity.deleted_at.is_none()
 }
 
-/// What somebody's account should be. `row` is what the ledger knows of it.
-pub(super) fn wanted(config: &ApplicationConfig, facts: &Facts, row: Option<&AccountRow>, now: Timestamp) -> Wanted {
+/// What somebody's account should be. `row` is what the ledger knows of it; `there`: it was seen at the application.
+pub(super) fn wanted(
+    config: &ApplicationConfig,
+    facts: &Facts,
+    row: Option<&AccountRow>,
+    there: bool,
+    now: Timestamp,
+) -> Wanted {
     let identity = &facts.subject.identity;
     let belongs = config.scope.holds(&facts.subject, &facts.standing);
     if belongs && is_here(identity) {
+        let kept = there || row.is_some_and(|r| r.remote_id.is_some() || r.pushed.is_some());
+        let made = match config.provision.made_by(&facts.subject, &facts.standing) {
+            MadeBy::Sync => true,
+            MadeBy::Login => facts.seen,
+            MadeBy::Nobody => false,
+        };
+        if !kept && !made {
+            return Wanted::Nothing;
+        }
         return Wanted::Present(config.desired(&facts.subject, &facts.standing));
     }
     // An account was or may have been made: a row that is not new stands for a try.

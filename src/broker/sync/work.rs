@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     super::{Broker, BrokerError, bulkhead::Purpose, record::Cause},
     Downstream,
-    align::{Aligned, Alignment, Verdict},
+    align::{Aligned, Alignment, Deed, Verdict},
     wanted::{Wanted, wanted},
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Broker {
             None => None,
         };
         let wanted = match (&facts, &row.remote_id) {
-            (Some(facts), _) => wanted(&app.config, facts, Some(&row), now),
+            (Some(facts), _) => wanted(&app.config, facts, Some(&row), false, now),
             (None, Some(_)) => Wanted::Inactive { external_id: row.key.clone(), user_name: None, also_known_as: None },
             (None, None) => Wanted::Nothing,
         };
@@ -123,6 +123,13 @@ impl Broker {
             let mut tx = self.store.begin_background().await?;
             let written = async {
                 tx.record_account(row, &worked, now).await?;
+                let appeared = done.deeds.iter().any(|d| matches!(d, Deed::Created | Deed::Adopted));
+                match wanted {
+                    Wanted::Present(_) if appeared => self.ask_for_role(&mut tx, app, row, now).await?,
+                    Wanted::Present(_) => {}
+                    _ if app.config.role_task.is_some() => self.forget_role(&mut tx, row, now).await?,
+                    _ => {}
+                }
                 self.note_work(&mut tx, row, wanted, &done, &outcome, &worked, now)
             }
             .await;

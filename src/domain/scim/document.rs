@@ -10,6 +10,7 @@ use super::{
     matching::{has_primary, unassigned},
     schema::{Attribute, Kind, Mutability, ResourceType, Schema},
 };
+use crate::domain::time::Timestamp;
 
 /// Attributes by name; those of an extension in an object under its URN.
 pub type Document = Map<String, Value>;
@@ -150,9 +151,29 @@ fn single(attribute: &'static Attribute, value: &Value) -> Result<Option<Value>,
             None => wrong("an object"),
         },
         (Kind::Complex, _) => wrong("an object"),
+        (Kind::Integer | Kind::Decimal, value) => match number(attribute.kind, value) {
+            Some(number) => Ok(Some(number)),
+            None if attribute.kind == Kind::Integer => wrong("a whole number"),
+            None => wrong("a number"),
+        },
+        (Kind::DateTime, Value::String(text)) if text.parse::<Timestamp>().is_err() => {
+            wrong("an instant, like 2026-03-02T14:00:00Z")
+        }
         (_, Value::String(text)) if text.contains('\0') => wrong("a text without NUL"),
         (_, Value::String(_)) => Ok(Some(value.clone())),
         _ => wrong("a text"),
+    }
+}
+
+/// A number, also as text, as some send it.
+pub(super) fn number(kind: Kind, value: &Value) -> Option<Value> {
+    let given = match value {
+        Value::String(text) => serde_json::from_str(text.trim()).ok()?,
+        other => other.clone(),
+    };
+    match kind {
+        Kind::Integer => given.as_i64().map(Value::from),
+        _ => given.as_f64().filter(|n| n.is_finite()).and(Some(given)),
     }
 }
 

@@ -52,6 +52,11 @@ impl ScimError {
         Self::new(400, Some("invalidCursor"), detail)
     }
 
+    /// 400 `invalidCount` (RFC 9865).
+    pub fn count(detail: impl Into<String>) -> Self {
+        Self::new(400, Some("invalidCount"), detail)
+    }
+
     /// 400 `tooMany`.
     pub fn too_many(detail: impl Into<String>) -> Self {
         Self::new(400, Some("tooMany"), detail)

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::{
+    document::number,
     error::ScimError,
     path::{AttrPath, is_urn},
     schema::{Attribute, Kind, ResourceType, Schema},
@@ -72,6 +73,10 @@ pub enum Literal {
     Flag(bool),
     /// An instant.
     Instant(Timestamp),
+    /// A whole number.
+    Whole(i64),
+    /// A number.
+    Number(f64),
 }
 
 /// A filter.
@@ -372,6 +377,16 @@ fn fit(attribute: &Attribute, op: Op, value: &Value) -> Result<Literal, &'static
                 return Err("it is an instant, and no text");
             }
             text().parse().map(Literal::Instant).map_err(|_| "it is an instant, like 2026-03-02T14:00:00Z")
+        }
+        Kind::Integer | Kind::Decimal => {
+            if matches!(op, Op::Co | Op::Sw | Op::Ew) {
+                return Err("it is a number, and no text");
+            }
+            let number = number(attribute.kind, value).ok_or("it is a number, like 3")?;
+            Ok(match (attribute.kind, number.as_i64(), number.as_f64()) {
+                (Kind::Integer, Some(whole), _) => Literal::Whole(whole),
+                (_, _, other) => Literal::Number(other.unwrap_or_default()),
+            })
         }
         Kind::Binary if !matches!(op, Op::Eq | Op::Ne) => Err("it is binary, and has no order"),
         Kind::Complex => Err("it has parts: name one"),

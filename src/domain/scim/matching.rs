@@ -34,6 +34,12 @@ fn compare(attribute: &Attribute, value: &Value, op: Op, literal: &Literal) -> b
         Literal::Instant(wanted) => {
             value.as_str().and_then(|t| t.parse().ok()).is_some_and(|at| ordered(op, &at, wanted))
         }
+        Literal::Whole(wanted) => value.as_i64().is_some_and(|n| ordered(op, &n, wanted)),
+        Literal::Number(wanted) => value.as_f64().is_some_and(|n| match n.total_cmp(wanted) {
+            std::cmp::Ordering::Less => matches!(op, Op::Lt | Op::Le | Op::Ne),
+            std::cmp::Ordering::Equal => matches!(op, Op::Eq | Op::Le | Op::Ge),
+            std::cmp::Ordering::Greater => matches!(op, Op::Gt | Op::Ge | Op::Ne),
+        }),
         Literal::Text(wanted) => value.as_str().is_some_and(|text| {
             let (text, wanted) = (fold(attribute, text), &fold(attribute, wanted));
             match op {
@@ -71,6 +77,8 @@ pub fn named(filter: &Filter) -> Option<Map<String, Value>> {
             Literal::Text(text) => Value::String(text.clone()),
             Literal::Flag(flag) => Value::Bool(*flag),
             Literal::Instant(at) => Value::String(at.to_string()),
+            Literal::Whole(number) => Value::from(*number),
+            Literal::Number(number) => Value::from(*number),
         };
         value.insert(path.leaf().name.to_owned(), literal);
     }

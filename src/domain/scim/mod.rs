@@ -4,6 +4,7 @@
 //! is taken where it has one meaning; what is refused is refused with the RFC's own type.
 
 pub mod core;
+pub mod declared;
 pub mod document;
 pub mod error;
 pub mod filter;

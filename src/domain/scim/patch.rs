@@ -11,7 +11,7 @@ use super::{
     error::ScimError,
     filter::{Filter, Target, is_path, parse_path},
     matching::{fits, has_primary, named, unassigned},
-    path::AttrPath,
+    path::{AttrPath, is_foreign},
     schema::{Attribute, Kind, Mutability, ResourceType, Schema},
 };
 
@@ -120,6 +120,10 @@ fn read_operation(
         }
         return Ok(());
     };
+    // What is in an extension that nobody declared is passed over, as in a whole resource.
+    if is_foreign(of, path) {
+        return Ok(());
+    }
     let target = parse_path(of, path)?;
     if let Target::Attribute { path, .. } = &target
         && [path.attribute, path.leaf()].iter().any(|a| a.mutability == Mutability::ReadOnly)

@@ -75,7 +75,7 @@ impl std::fmt::Display for AttrPath {
 }
 
 /// In which schemas a name is to be looked up, and what of it is left without its URN. Extensions are found without
-/// their URN too, after the core: no two of our attributes have one name.
+/// their URN too, after the core; of two of one name the first.
 fn split_urn<'n>(of: &'static ResourceType, name: &'n str) -> Option<(Vec<&'static Schema>, &'n str)> {
     if !is_urn(name) {
         return Some((std::iter::once(&COMMON).chain(of.schemas()).collect(), name));
@@ -85,6 +85,11 @@ fn split_urn<'n>(of: &'static ResourceType, name: &'n str) -> Option<(Vec<&'stat
     Some((vec![schema], rest))
 }
 
+/// Is it in an extension that is not known here?
+pub fn is_foreign(of: &'static ResourceType, name: &str) -> bool {
+    is_urn(name) && of.schema_of(name.trim_end_matches(':')).is_none() && within(of, name).is_none()
+}
+
 /// Does it begin as a URN does?
 pub fn is_urn(name: &str) -> bool {
     name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"))
@@ -92,8 +97,10 @@ pub fn is_urn(name: &str) -> bool {
 
 /// The schema whose URN a name begins with.
 fn within(of: &'static ResourceType, name: &str) -> Option<&'static Schema> {
-    of.schemas().find(|schema| {
+    let begins = |schema: &&Schema| {
         let (start, rest) = (name.get(..schema.urn.len()), name.get(schema.urn.len()..));
         start.is_some_and(|s| s.eq_ignore_ascii_case(schema.urn)) && rest.is_some_and(|r| r.starts_with(':'))
-    })
+    };
+    // One URN may begin as another does.
+    of.schemas().filter(begins).max_by_key(|schema| schema.urn.len())
 }

@@ -69,6 +69,9 @@ impl Selection {
         match attribute.returned {
             Returned::Always => true,
             Returned::Never => false,
+            Returned::Request => {
+                self.only.iter().any(|p| p.covers(schema, attribute) || p.within(schema, attribute).is_some())
+            }
             Returned::Default if self.some => {
                 self.only.iter().any(|p| p.covers(schema, attribute) || p.within(schema, attribute).is_some())
             }
@@ -83,7 +86,8 @@ impl Selection {
 
     /// Leave only what is asked for.
     pub fn apply(&self, of: &'static ResourceType, document: &mut Document) {
-        if !self.some && self.but.is_empty() {
+        let hidden = |a: &Attribute| matches!(a.returned, Returned::Never | Returned::Request);
+        if !self.some && self.but.is_empty() && !of.declared().any(|(_, a)| hidden(a)) {
             return;
         }
         self.apply_schema(&super::core::COMMON, document, Some(of.schema));

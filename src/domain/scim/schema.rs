@@ -9,6 +9,10 @@ pub enum Kind {
     String,
     /// True or false.
     Boolean,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Decimal,
     /// An instant.
     DateTime,
     /// Base64.
@@ -24,6 +28,8 @@ impl Kind {
         match self {
             Self::String => "string",
             Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Decimal => "decimal",
             Self::DateTime => "dateTime",
             Self::Binary => "binary",
             Self::Reference => "reference",
@@ -63,6 +69,8 @@ pub enum Returned {
     Always,
     /// Unless it is excluded.
     Default,
+    /// Where it is asked for by name.
+    Request,
     /// In no answer.
     Never,
 }
@@ -72,6 +80,7 @@ impl Returned {
         match self {
             Self::Always => "always",
             Self::Default => "default",
+            Self::Request => "request",
             Self::Never => "never",
         }
     }
@@ -96,11 +105,13 @@ pub struct Attribute {
     pub returned: Returned,
     /// No two resources have the same.
     pub unique: bool,
-    canonical: &'static [&'static str],
-    references: &'static [&'static str],
+    /// Of a declared one: what decisions call it.
+    pub fact: Option<&'static str>,
+    pub(super) canonical: &'static [&'static str],
+    pub(super) references: &'static [&'static str],
     /// Sub-attributes of a complex one.
     pub subs: &'static [Self],
-    description: &'static str,
+    pub(super) description: &'static str,
 }
 
 impl Attribute {
@@ -115,6 +126,7 @@ impl Attribute {
             mutability: Mutability::ReadWrite,
             returned: Returned::Default,
             unique: false,
+            fact: None,
             canonical: &[],
             references: &[],
             subs: &[],
@@ -286,6 +298,16 @@ pub struct ResourceType {
 }
 
 impl ResourceType {
+    /// Attributes that were declared, each with the schema that it is in.
+    pub fn declared(&self) -> impl Iterator<Item = (&'static Schema, &'static Attribute)> {
+        self.extensions.iter().flat_map(|s| s.attributes.iter().map(move |a| (*s, a))).filter(|(_, a)| a.fact.is_some())
+    }
+
+    /// Was something declared that only one may have?
+    pub fn has_unique(&self) -> bool {
+        self.declared().any(|(_, a)| a.unique)
+    }
+
     /// Core schema and extensions.
     pub fn schemas(&self) -> impl Iterator<Item = &'static Schema> {
         std::iter::once(self.schema).chain(self.extensions.iter().copied())

@@ -22,6 +22,8 @@ fn written(filter: &Filter, within: bool) -> String {
                 Literal::Text(text) => serde_json::to_string(text).unwrap(),
                 Literal::Flag(flag) => flag.to_string(),
                 Literal::Instant(at) => format!("\"{at}\""),
+                Literal::Whole(number) => number.to_string(),
+                Literal::Number(number) => number.to_string(),
             };
             format!("{} {} {value}", name(path), op.as_str())
         }

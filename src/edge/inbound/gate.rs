@@ -1,4 +1,5 @@
-//! Rate limits: one bucket for each identity that calls, one for each address that calls without a valid token.
+//! Rate limits: one bucket for each identity that calls, one for each source, one for each address that calls without a
+//! valid token.
 
 use std::{
     hash::Hash,
@@ -16,7 +17,7 @@ use super::{
     problem::{Kind, Problem},
     state::{Limits, Rate},
 };
-use crate::domain::id::IdentityId;
+use crate::domain::id::{IdentityId, SourceId};
 
 /// Buckets that are full again are dropped after this many calls.
 const TIDY_EVERY: u32 = 4096;
@@ -24,18 +25,28 @@ const TIDY_EVERY: u32 = 4096;
 /// The rate limits.
 pub struct Gate {
     identities: Option<Buckets<IdentityId>>,
+    sources: Option<Buckets<SourceId>>,
     addresses: Option<Buckets<IpAddr>>,
 }
 
 impl Gate {
     /// With all buckets full.
     pub fn new(limits: &Limits) -> Self {
-        Self { identities: limits.per_identity.map(Buckets::new), addresses: limits.per_address.map(Buckets::new) }
+        Self {
+            identities: limits.per_identity.map(Buckets::new),
+            sources: limits.per_source.map(Buckets::new),
+            addresses: limits.per_address.map(Buckets::new),
+        }
     }
 
     /// One more call of an identity.
     pub fn identity(&self, id: IdentityId) -> Result<(), Problem> {
         self.identities.as_ref().map_or(Ok(()), |b| b.take(&id))
+    }
+
+    /// One more call of a source.
+    pub fn source(&self, id: SourceId) -> Result<(), Problem> {
+        self.sources.as_ref().map_or(Ok(()), |b| b.take(&id))
     }
 
     /// One more call without a valid token.

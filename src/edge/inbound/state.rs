@@ -78,6 +78,8 @@ pub struct Limits {
     pub streams_each: usize,
     /// Calls of one identity; `None` for no bound.
     pub per_identity: Option<Rate>,
+    /// SCIM calls of one source; `None` for no bound.
+    pub per_source: Option<Rate>,
     /// Calls without a valid token from one address (one /64 of IPv6); `None` for no bound.
     pub per_address: Option<Rate>,
     /// The last entry of `X-Forwarded-For` is the client's address. Only behind a proxy that sets it.
@@ -94,6 +96,8 @@ impl Default for Limits {
             streams: 2048,
             streams_each: 32,
             per_identity: Some(Rate::new(500, 1000)),
+            // An import at full speed is not cut.
+            per_source: Some(Rate::new(5_000, 10_000)),
             per_address: Some(Rate::new(20, 100)),
             behind_proxy: false,
         }

@@ -38,6 +38,7 @@ impl FromRequestParts<Edge> for Caller {
             Ok(mut ctx) => {
                 ctx.correlation = call.id;
                 let _ = call.source.set(ctx.source.id);
+                edge.gate.source(ctx.source.id)?;
                 Ok(Self(ctx))
             }
             Err(BrokerError::Unauthenticated) => {

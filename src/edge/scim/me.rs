@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    domain::scim::{ScimError, core::USERS},
+    domain::scim::ScimError,
     edge::inbound::{
         Edge,
         auth::{admit, bearer, call},
@@ -42,7 +42,7 @@ pub async fn me(
     if method != Method::GET && method != Method::HEAD {
         return Err(not_here("people do not change themselves here; their source does"));
     }
-    let found = edge.broker.scim_me(ctx.actor_id(), &query.selection(&USERS)).await?;
+    let found = edge.broker.scim_me(ctx.actor_id(), &query.selection(edge.broker.scim_users_type())).await?;
     let mut response = answer::read(&found, &when);
     if let Ok(location) = HeaderValue::from_str(&found.location) {
         response.headers_mut().insert(header::CONTENT_LOCATION, location);

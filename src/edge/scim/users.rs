@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     broker::scim::ListRequest,
-    domain::scim::core::USERS,
     edge::inbound::{Edge, call::carry_through, problem::Problem},
 };
 
@@ -31,7 +30,7 @@ pub async fn create(
     query: Parameters,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let selection = query.selection(&USERS);
+    let selection = query.selection(edge.broker.scim_users_type());
     let made = carry_through(async move { edge.broker.scim_create_user(&ctx, &body, &selection).await }).await?;
     Ok(answer::resource(StatusCode::CREATED, &made))
 }
@@ -44,7 +43,7 @@ pub async fn read(
     query: Parameters,
     Versions(when): Versions,
 ) -> Result<Response, Problem> {
-    let found = edge.broker.scim_user(&ctx, &id, &query.selection(&USERS)).await?;
+    let found = edge.broker.scim_user(&ctx, &id, &query.selection(edge.broker.scim_users_type())).await?;
     Ok(answer::read(&found, &when))
 }
 
@@ -57,7 +56,7 @@ pub async fn replace(
     Versions(when): Versions,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let selection = query.selection(&USERS);
+    let selection = query.selection(edge.broker.scim_users_type());
     let work = async move { edge.broker.scim_replace_user(&ctx, &id, &body, &when, &selection).await };
     Ok(answer::resource(StatusCode::OK, &carry_through(work).await?))
 }
@@ -71,7 +70,7 @@ pub async fn change(
     Versions(when): Versions,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let selection = query.selection(&USERS);
+    let selection = query.selection(edge.broker.scim_users_type());
     let work = async move { edge.broker.scim_patch_user(&ctx, &id, &body, &when, &selection, query.is_entra()).await };
     Ok(answer::resource(StatusCode::OK, &carry_through(work).await?))
 }

@@ -2,6 +2,7 @@
 
 pub mod active_directory;
 pub mod lying;
+pub mod mdm;
 #[cfg(feature = "failpoints")]
 pub mod moto;
 pub mod openbao;

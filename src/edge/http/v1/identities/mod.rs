@@ -3,3 +3,4 @@
 pub(crate) mod deactivate;
 pub(crate) mod list;
 pub(crate) mod read;
+pub(crate) mod sponsor;

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod done;
+pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod read;
 pub(crate) mod run;
