@@ -13,12 +13,15 @@ mod connect;
 mod credential;
 mod creds;
 mod decide;
+mod docker;
 mod doctor;
 mod ending;
 mod exec;
 pub mod exit;
 mod git_credential;
 mod global;
+mod kept;
+mod kube;
 mod local;
 mod lock;
 mod login;
@@ -96,6 +99,8 @@ enum ClientCommand {
     Ssh(connect::SshArgs),
     AwsCredentialProcess(aws_process::AwsProcessArgs),
     GitCredential(git_credential::GitArgs),
+    KubeCredential(kube::KubeArgs),
+    DockerCredential(docker::DockerArgs),
     Extend(ending::ExtendArgs),
     #[command(visible_alias = "end")]
     Release(ending::ReleaseArgs),
@@ -189,6 +194,8 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Ssh(args) => connect::ssh(args, cx).await,
         ClientCommand::AwsCredentialProcess(args) => aws_process::run(args, cx).await,
         ClientCommand::GitCredential(args) => git_credential::run(args, cx).await,
+        ClientCommand::KubeCredential(args) => kube::run(args, cx).await,
+        ClientCommand::DockerCredential(args) => docker::run(args, cx).await,
         ClientCommand::Extend(args) => ending::extend(args, cx).await,
         ClientCommand::Release(args) => ending::release(args, cx).await,
         ClientCommand::Revoke(args) => ending::revoke(args, cx).await,

@@ -125,14 +125,12 @@ impl Membership<'_> {
 
     /// Is that value in the group? Only an answer that tells "no" from "you may not know" is taken for one.
     async fn holds(&self, group: &str, value: &str) -> Result<bool, Fault> {
-        if let Some(told) = self.client.compare(group, &self.data.attribute, value).await? {
-            return Ok(told);
-        }
-        if self.settings.style != Style::ActiveDirectory {
-            return Ok(false);
+        let told = self.client.compare(group, &self.data.attribute, value).await?;
+        if told == Some(true) || self.settings.style != Style::ActiveDirectory {
+            return Ok(told.unwrap_or_default());
         }
         // Active Directory says "no such attribute" of an empty group, and of one whose members the broker may not
-        // see. Who may write them may see them, as a rule.
+        // see; Samba says "no" of both. Who may write them may see them, as a rule.
         let asked = self.client.entry(group, "(objectClass=*)", &[EFFECTIVE], None).await?;
         let mine = asked.is_some_and(|entry| {
             entry.attrs.values().flatten().any(|name| name.eq_ignore_ascii_case(&self.data.attribute))

@@ -27,7 +27,7 @@ wait $pid
 [ -e "$dir/keep" ] || rm -rf "$dir"
 "#;
 
-/// One server that listens on 127.0.0.1.
+/// One server that listens on this machine only.
 pub struct Watched {
     pub dir: PathBuf,
     watcher: Mutex<Option<Child>>,
@@ -47,6 +47,11 @@ impl Watched {
 
     /// Start it and wait until it listens; its log if it ends instead.
     pub fn start(&self, program: &Path, arguments: &[String], port: u16) -> Result<(), String> {
+        self.start_at(program, arguments, ("127.0.0.1", port))
+    }
+
+    /// The same, where it listens on another of this machine's own addresses.
+    pub fn start_at(&self, program: &Path, arguments: &[String], place: (&str, u16)) -> Result<(), String> {
         let _ = fs::remove_file(self.dir.join("keep"));
         let _ = fs::remove_file(self.dir.join("pid"));
         let mut it = Command::new("/bin/sh");
@@ -54,11 +59,11 @@ impl Watched {
         it.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(program).args(arguments).process_group(0);
         let child = it.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh runs");
         *self.watcher() = Some(child);
-        for _ in 0..1_000 {
+        for _ in 0..6_000 {
             std::thread::sleep(Duration::from_millis(10));
             match self.pid() {
                 Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => break,
-                Some(_) if TcpStream::connect(("127.0.0.1", port)).is_ok() => return Ok(()),
+                Some(_) if TcpStream::connect(place).is_ok() => return Ok(()),
                 _ => {}
             }
         }
