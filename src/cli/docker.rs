@@ -3,7 +3,7 @@
 //!
 //! Hands out the token whose audience is that registry, and stores nothing.
 
-use std::io::Read as _;
+use std::{ffi::OsString, io::Read as _, path::Path};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -20,11 +20,20 @@ use crate::{
 };
 
 /// Under which name Docker looks for it: a link to `tidegate`.
-pub const NAME: &str = "docker-credential-tidegate";
+const NAME: &str = "docker-credential-tidegate";
 /// More than Docker ever sends.
 const MAX_INPUT: u64 = 64 << 10;
 /// By this text Docker knows that there is nothing, and goes on without.
 const NOT_FOUND: &str = "credentials not found in native keychain";
+
+/// Docker calls a program of its own name and says the operation alone.
+pub fn spelled_out(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == NAME) {
+        args.splice(..1, ["tidegate".into(), "docker-credential".into()]);
+    }
+    args
+}
 
 /// Answer Docker: `"credHelpers": {"REGISTRY": "tidegate"}`, and a link docker-credential-tidegate to this program
 #[derive(Debug, Args)]
@@ -102,17 +111,15 @@ async fn get(args: &DockerArgs, cx: &Cx) -> Result<String, Failure> {
             clean(host)
         )));
     }
-    let token = kept::claimed(grant, "docker", !args.no_cache, cx, |credential| {
-        Ok(credential.raw()?.expose().to_owned())
-    });
+    let token =
+        kept::claimed(grant, "docker", !args.no_cache, cx, |credential| Ok(credential.raw()?.expose().to_owned()));
     let answer = json!({"ServerURL": registry, "Username": args.username, "Secret": token.await?});
     Ok(format!("{answer}\n"))
 }
 
 async fn list(args: &DockerArgs, cx: &Cx) -> Result<String, Failure> {
     let live = live(cx).await?;
-    let known: Map<String, Value> =
-        live.into_iter().map(|(_, audience)| (audience, json!(args.username))).collect();
+    let known: Map<String, Value> = live.into_iter().map(|(_, audience)| (audience, json!(args.username))).collect();
     Ok(format!("{}\n", Value::Object(known)))
 }
 
@@ -151,6 +158,14 @@ fn host_of(registry: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn docker_calls_it_by_another_name() {
+        let words = |args: &[&str]| spelled_out(args.iter().map(OsString::from));
+        assert_eq!(words(&["/usr/bin/docker-credential-tidegate", "get"]), ["tidegate", "docker-credential", "get"]);
+        assert_eq!(words(&["tidegate", "whoami"]), ["tidegate", "whoami"]);
+        assert!(words(&[]).is_empty());
+    }
 
     #[test]
     fn registries_are_told_by_their_host() {

@@ -52,7 +52,8 @@ mod tests {
         assert_eq!(version(None).unwrap(), VERSIONS[0]);
         assert_eq!(version(Some("")).unwrap(), VERSIONS[0]);
         for known in VERSIONS {
-            let info = serde_json::json!({"kind": "ExecCredential", "apiVersion": known, "spec": {"interactive": true}});
+            let info =
+                serde_json::json!({"kind": "ExecCredential", "apiVersion": known, "spec": {"interactive": true}});
             assert_eq!(version(Some(&info.to_string())).unwrap(), known);
         }
         for bad in [r#"{"apiVersion":"client.authentication.k8s.io/v1alpha1"}"#, "{}", "no json"] {

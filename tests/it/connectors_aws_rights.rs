@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidegate::{
     connectors::build,
     ports::{
-        clock::{Clock, SystemClock},
+        clock::SystemClock,
         connector::{Connector, Finding, Presence},
     },
 };
@@ -111,8 +111,7 @@ async fn aws_iam_group_gives_a_right_and_takes_it_and_needs_no_more_than_it_says
     };
     moto.iam(&[("Action", "CreateGroup"), ("GroupName", "readers")]).await;
     let right = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:ListUsers","Resource":"*"}]}"#;
-    let form =
-        [("Action", "PutGroupPolicy"), ("GroupName", "readers"), ("PolicyName", "p"), ("PolicyDocument", right)];
+    let form = [("Action", "PutGroupPolicy"), ("GroupName", "readers"), ("PolicyName", "p"), ("PolicyDocument", right)];
     moto.iam(&form).await;
     let policy = connect(&("AKIANOBODY".into(), "x".into())).describe().rights.statements;
     let (broker, ana) = (user(&moto, "broker", Some(&policy)).await, user(&moto, "ana", None).await);

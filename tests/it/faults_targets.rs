@@ -9,7 +9,7 @@ use tidegate::{
     domain::grant::GrantState,
     ports::{
         clock::{Clock, SystemClock},
-        connector::{Connector, Fault, Presence},
+        connector::{Fault, Presence},
     },
 };
 
@@ -53,7 +53,8 @@ async fn roles(db: Db, database: &Database<'_>, way: &Way, more: Value) -> World
     let mut settings = database.settings(&more);
     settings.insert("port".into(), json!(way.port));
     settings.insert("mark".into(), json!(format!("far-{db:?}").to_lowercase()));
-    world(db, "postgres", Value::Object(settings), &[("far:role", format!("roles = [\"{}\"]", database.name("app")))]).await
+    world(db, "postgres", Value::Object(settings), &[("far:role", format!("roles = [\"{}\"]", database.name("app")))])
+        .await
 }
 
 /// Two groups of that directory, by that way.

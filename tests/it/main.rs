@@ -29,6 +29,7 @@ mod faults_server;
 mod faults_targets;
 mod faults_writer;
 mod helpers;
+mod helpers_contracts;
 mod http_access;
 mod http_app;
 mod http_deliveries;

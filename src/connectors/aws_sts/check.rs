@@ -55,9 +55,7 @@ async fn look_at(account: &Account, role: &Arn, settings: &Settings) -> Result<V
     let put = account.put_role_policy(name, PROBE, "{}").await;
     let delete = account.delete_role_policy(name, PROBE).await;
     let read = account.role_policy(name, PROBE).await.map(drop);
-    for (right, answer) in
-        [("iam:PutRolePolicy", put), ("iam:DeleteRolePolicy", delete), ("iam:GetRolePolicy", read)]
-    {
+    for (right, answer) in [("iam:PutRolePolicy", put), ("iam:DeleteRolePolicy", delete), ("iam:GetRolePolicy", read)] {
         let (ok, detail) = judged(right, answer)?;
         findings.push(finding(&format!("may deny on {name}: {right}"), ok, detail, rights(std::slice::from_ref(role))));
     }

@@ -40,7 +40,10 @@ fn domain_right(base: &str, attribute: &str) -> String {
 fn missing(settings: &Settings, group: &str, attribute: &str) -> String {
     match settings.style {
         Style::Openldap => {
-            format!("access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break", settings.bind_dn)
+            format!(
+                "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
+                settings.bind_dn
+            )
         }
         Style::ActiveDirectory => format!("dsacls \"{group}\" /G \"EXAMPLE\\tidegate:RPWP;{attribute}\""),
     }

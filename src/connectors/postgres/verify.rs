@@ -52,7 +52,8 @@ pub(super) async fn verify(client: &Client, plan: &Plan, entropy: &dyn Entropy) 
         Err(e) => return Presence::Unknown(e.fault.to_string()),
     };
     let Some(row) = rows.first() else { return Presence::Unknown("the server gave no answer".into()) };
-    read(row, plan, word.expose()).unwrap_or_else(|e| Presence::Unknown(format!("the server's answer could not be read: {e}")))
+    read(row, plan, word.expose())
+        .unwrap_or_else(|e| Presence::Unknown(format!("the server's answer could not be read: {e}")))
 }
 
 fn read(row: &PgRow, plan: &Plan, word: &str) -> Result<Presence, sqlx::Error> {

@@ -16,8 +16,8 @@ pub fn run(dir: &Path, program: &str, arguments: &[&str]) {
 /// Make `ca.pem`, `cert.pem` and `key.pem` in a directory; for a way to the server, too, which is on 127.0.0.1.
 pub fn issue(dir: &Path, ip: &str) {
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let ca =
-        [&["req", "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"][..], &curve].concat();
+    let ca = [&["req", "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"][..], &curve]
+        .concat();
     run(dir, "openssl", &ca);
     let leaf = [&["req", "-subj", "/CN=server", "-keyout", "key.pem", "-out", "csr.pem"][..], &curve].concat();
     run(dir, "openssl", &leaf);

@@ -36,13 +36,9 @@ if what == "seed":
     # What the sheet says that the broker needs, and nothing else; inherited by the groups below.
     for attribute in [MEMBER, MARK]:
         rules.dacl_add_ace(f"OU=Groups,{base}", f"(OA;CIIO;RPWP;{attribute};{GROUP};{broker()})")
-    for name in ["ops", "empty"]:
+    for name in ["ops", "empty", "hidden"]:
         db.newgroup(name, groupou="OU=Groups")
     db.add_remove_group_members("ops", ["ben"])
 else:
     dn, ace = rest
-    ace = ace.replace("BROKER", broker())
-    if what == "access":
-        rules.dacl_add_ace(dn, ace)
-    else:
-        rules.dacl_delete_aces(dn, ace)
+    rules.dacl_add_ace(dn, ace.replace("BROKER", broker()))

@@ -50,6 +50,7 @@ impl Samba {
         let it = Self { server: Watched::new("tidegate-samba-"), ip };
         let dir = it.dir();
         certificate::issue(dir, &it.ip);
+        fs::create_dir(dir.join("run")).unwrap();
         let domain = format!("--targetdir={}", it.domain().display());
         let interfaces = format!("--option=interfaces={}/8", it.ip);
         let admin = format!("--adminpass={ADMIN_PASSWORD}");
@@ -65,15 +66,7 @@ impl Samba {
             "--option=bind interfaces only=yes",
         ];
         certificate::run(dir, "samba-tool", &[&words[..], &[&domain, &interfaces, &admin, &own]].concat());
-        let conf = fs::read_to_string(it.conf()).unwrap();
-        let at = dir.display();
-        // Nothing of it lies where another server of this machine would look.
-        let more = format!(
-            "[global]\n\tpid directory = {at}\n\tncalrpc dir = {at}/ncalrpc\n\tlog file = {at}/samba.log\n\
-             \twinbindd socket directory = {at}/winbindd\n\ttls keyfile = {at}/key.pem\n\ttls certfile = {at}/cert.pem\n\
-             \ttls cafile = {at}/ca.pem\n\tserver services = ldap\n\tdcerpc endpoint servers =\n"
-        );
-        fs::write(it.conf(), conf.replacen("[global]\n", &more, 1)).unwrap();
+        fs::write(it.conf(), configuration(dir, &it.ip)).unwrap();
         set_mode(&dir.join("key.pem"), 0o600);
         it.script(&["seed", PASSWORD]);
         it.again();
@@ -89,7 +82,7 @@ impl Samba {
     }
 
     fn conf(&self) -> PathBuf {
-        self.domain().join("etc/smb.conf")
+        self.dir().join("smb.conf")
     }
 
     /// Change the directory's files as nobody could from outside.
@@ -103,11 +96,6 @@ impl Samba {
     /// Another rule of access (SDDL) for an entry, in which `BROKER` is the broker's account.
     pub fn rule(&self, dn: &str, ace: &str) {
         self.script(&["access", dn, ace]);
-    }
-
-    /// Take it back.
-    pub fn no_rule(&self, dn: &str, ace: &str) {
-        self.script(&["no-access", dn, ace]);
     }
 
     /// Start it again on the same address.
@@ -198,6 +186,35 @@ impl Samba {
         values.sort();
         values
     }
+}
+
+/// Nothing of it lies where another server of this machine would look.
+fn configuration(dir: &Path, ip: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "[global]
+netbios name = DC1
+realm = EXAMPLE.TEST
+workgroup = EXAMPLE
+server role = active directory domain controller
+server services = ldap
+dcerpc endpoint servers =
+interfaces = {ip}/8
+bind interfaces only = yes
+private dir = {dir}/domain/private
+lock directory = {dir}/domain
+state directory = {dir}/domain/state
+cache directory = {dir}/domain/cache
+binddns dir = {dir}/domain/bind-dns
+pid directory = {dir}/run
+ncalrpc dir = {dir}/run/ncalrpc
+winbindd socket directory = {dir}/run/winbindd
+log file = {dir}/samba.log
+tls keyfile = {dir}/key.pem
+tls certfile = {dir}/cert.pem
+tls cafile = {dir}/ca.pem
+"
+    )
 }
 
 fn set_mode(path: &Path, mode: u32) {
