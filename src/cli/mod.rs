@@ -14,6 +14,7 @@ mod connect;
 mod credential;
 mod creds;
 mod decide;
+mod dev;
 mod docker;
 mod doctor;
 mod ending;

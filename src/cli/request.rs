@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Ask for access
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RequestArgs {
     /// What to ask for; `tidegate search` finds names
     #[arg(required = true, value_name = "ENTITLEMENT")]

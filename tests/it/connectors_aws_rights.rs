@@ -1,6 +1,6 @@
 //! AWS with IAM's rights looked at: what a membership gives, and that the policies of the sheets are enough and no more.
 //!
-//! moto looks at actions and resources, at no condition, and asks nobody for `sts:SetSourceIdentity` and
+//! moto looks at actions and at the resources of roles, at no condition, and asks nobody for `sts:SetSourceIdentity` and
 //! `sts:TagSession`.
 
 use std::{process::Command, sync::Arc, time::Duration};
@@ -37,10 +37,13 @@ async fn allow(moto: &Moto, name: &str, policy: &str) {
     moto.iam(&form).await;
 }
 
-/// A policy without one of its actions.
+/// A policy without one of its actions. moto knows the resources of roles only: others are any.
 fn without(policy: &str, action: &str) -> String {
     let mut policy: Value = serde_json::from_str(policy).unwrap();
     for statement in policy["Statement"].as_array_mut().unwrap() {
+        if !statement["Resource"].to_string().contains(":role/") {
+            statement["Resource"] = json!("*");
+        }
         let mut left = actions_of(statement);
         left.retain(|a| a != action);
         // A statement must name an action.
@@ -80,7 +83,7 @@ async fn is_enough_and_nothing_less(moto: &Moto, c: &dyn Connector, unasked: &[&
         assert!(bad.iter().all(|f| f.fix.as_ref().is_some_and(|fix| fix.contains(&action))), "{action}: {bad:#?}");
     }
     moto.enforce(false).await;
-    allow(moto, "broker", &policy).await;
+    allow(moto, "broker", &without(&policy, "none")).await;
     moto.enforce(true).await;
 }
 
@@ -114,6 +117,7 @@ async fn aws_iam_group_gives_a_right_and_takes_it_and_needs_no_more_than_it_says
     let form = [("Action", "PutGroupPolicy"), ("GroupName", "readers"), ("PolicyName", "p"), ("PolicyDocument", right)];
     moto.iam(&form).await;
     let policy = connect(&("AKIANOBODY".into(), "x".into())).describe().rights.statements;
+    let policy = without(&policy, "none");
     let (broker, ana) = (user(&moto, "broker", Some(&policy)).await, user(&moto, "ana", None).await);
     moto.enforce(true).await;
 

@@ -149,10 +149,10 @@ impl Suite {
     ) -> Self {
         let port = |url: String| url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
         let way = match reads {
-            None => Way::to(port(world.slapd.ldaps()), way::honest).await,
+            None => Way::to(port(world.slapd.ldaps()), way::HONEST).await,
             Some(how) => {
                 let tls = (how != "clear").then(|| Tls::of(world.slapd.dir(), how == "start_tls"));
-                Way::reading("127.0.0.1", port(world.slapd.ldap()), tls, way::ldap).await
+                Way::reading("127.0.0.1", port(world.slapd.ldap()), tls, way::LDAP).await
             }
         };
         let mut more = more;

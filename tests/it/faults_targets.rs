@@ -94,7 +94,7 @@ async fn is_never_ended(world: &World, grant: &str) {
 
 async fn postgres_that_lies_is_quarantined_and_never_ended(db: Db) {
     let database = Database::new(shared()).await;
-    let way = Way::to(shared().port(), way::postgres).await;
+    let way = Way::to(shared().port(), way::POSTGRES).await;
     let w = roles(db, &database, &way, json!({})).await;
     let held = w.open("ana", "far:role", 3600).await;
     assert_eq!(held.state, GrantState::Active);
@@ -107,6 +107,7 @@ async fn postgres_that_lies_is_quarantined_and_never_ended(db: Db) {
     w.settle().await;
     assert_ne!(w.state(&opened.id).await, GrantState::Active);
     way.set(Mood::Pass);
+    w.advance(1000);
     becomes(&w, &held.id, GrantState::Ended).await;
     let evidence = w.grant(&held.id).await.evidence.unwrap();
     assert_eq!((&evidence["roles"], &evidence["sessions"]), (&json!(0), &json!(0)), "{evidence}");
@@ -121,7 +122,7 @@ async fn postgres_that_lies_is_quarantined_and_never_ended(db: Db) {
 
 async fn postgres_answers_that_are_lost_are_made_good(db: Db) {
     let database = Database::new(shared()).await;
-    let way = Way::to(shared().port(), way::postgres).await;
+    let way = Way::to(shared().port(), way::POSTGRES).await;
     let w = roles(db, &database, &way, json!({"statement_timeout_seconds": 1, "connect_timeout_seconds": 1})).await;
     let held = w.open("ana", "far:role", 3600).await;
     way.set(Mood::LosesAnswers);
@@ -136,7 +137,7 @@ async fn postgres_answers_that_are_lost_are_made_good(db: Db) {
 async fn fifty_at_once_find_hardly_a_connection(db: Db) {
     let server = Postgres::dedicated(&["fsync=off", "max_connections=8", "superuser_reserved_connections=3"]);
     let database = Database::new(&server).await;
-    let way = Way::to(server.port(), way::postgres).await;
+    let way = Way::to(server.port(), way::POSTGRES).await;
     let w = roles(db, &database, &way, json!({"pool_size": 16})).await;
     let asked = (0..50).map(|_| w.open("ana", "far:role", 3600));
     let grants = futures::future::join_all(asked).await;
@@ -156,7 +157,7 @@ async fn fifty_at_once_find_hardly_a_connection(db: Db) {
 async fn ldap_that_lies_is_quarantined_and_never_ended(db: Db) {
     let directory = Directory::new();
     let tls = Tls::of(directory.slapd.dir(), false);
-    let way = Way::reading("127.0.0.1", port(&directory.slapd.ldap()), Some(tls), way::ldap).await;
+    let way = Way::reading("127.0.0.1", port(&directory.slapd.ldap()), Some(tls), way::LDAP).await;
     let w = groups(db, &directory, &json!({"url": format!("ldaps://127.0.0.1:{}", way.port)})).await;
     let held = w.open("ana", "far:ops", 3600).await;
     assert_eq!(held.state, GrantState::Active);
@@ -165,6 +166,7 @@ async fn ldap_that_lies_is_quarantined_and_never_ended(db: Db) {
     is_never_ended(&w, &held.id).await;
     assert_eq!(directory.members(OPS).await.len(), 2, "she is in all the while");
     way.set(Mood::Pass);
+    w.advance(1000);
     becomes(&w, &held.id, GrantState::Ended).await;
     assert_eq!(directory.members(OPS).await, [BEN]);
 }
@@ -172,10 +174,10 @@ async fn ldap_that_lies_is_quarantined_and_never_ended(db: Db) {
 async fn fifty_at_once_find_a_busy_directory(db: Db) {
     let directory = Directory::new();
     let tls = Tls::of(directory.slapd.dir(), true);
-    let way = Way::reading("127.0.0.1", port(&directory.slapd.ldap()), Some(tls), way::ldap_busy).await;
+    let way = Way::reading("127.0.0.1", port(&directory.slapd.ldap()), Some(tls), way::LDAP_BUSY).await;
     let url = format!("ldap://127.0.0.1:{}", way.port);
     let w = groups(db, &directory, &json!({"url": url, "start_tls": true})).await;
-    way.set(Mood::LiesMostly(3));
+    way.set(Mood::LiesMostly(2));
     let asked = (0..50).map(|n| w.open("ana", if n % 2 == 0 { "far:ops" } else { "far:odd" }, 3600));
     let grants = futures::future::join_all(asked).await;
     for grant in &grants {
@@ -190,6 +192,9 @@ async fn fifty_at_once_find_a_busy_directory(db: Db) {
     for group in [OPS, ODD] {
         assert_eq!(directory.members(group).await, [BEN]);
     }
+    // Where one ended while another did, a mark without a membership may be left: the sweep takes it away.
+    way.set(Mood::Pass);
+    w.broker.sweep_target(&w.who("eve").await, "far").await.unwrap();
     assert!(directory.consistent_grants().await.unwrap().is_empty());
 }
 
@@ -230,7 +235,7 @@ async fn postgres_stale_answers_prove_nothing() {
 #[tokio::test]
 async fn postgres_an_answer_of_before_is_not_taken_for_one_of_now() {
     let database = Database::new(shared()).await;
-    let way = Way::to(shared().port(), way::honest).await;
+    let way = Way::to(shared().port(), way::HONEST).await;
     let c = database.connector_with(&json!({"port": way.port, "pool_size": 1}));
     let held = database.intent(c.as_ref(), Duration::from_mins(10)).await;
     way.set(Mood::Remembers);

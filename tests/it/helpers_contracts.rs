@@ -110,7 +110,7 @@ async fn over_tls(router: Router) -> (tempfile::TempDir, u16) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let way = Way::reading("127.0.0.1", port, Some(Tls::of(dir.path(), false)), way::honest).await;
+    let way = Way::reading("127.0.0.1", port, Some(Tls::of(dir.path(), false)), way::HONEST).await;
     (dir, way.port)
 }
 
@@ -264,8 +264,9 @@ async fn git_aws_and_ssh_are_set_up_beside_what_is_theirs() {
 
     let (code, _, err) = desk.tidegate(&["setup", "aws", "--write", "-y"]).await;
     assert_eq!(code, 0, "{err}");
-    let (_, profiles, err) = desk.run("aws", &["configure", "list-profiles"]).await;
-    assert!(profiles.lines().any(|p| p == "tidegate-aws-deploy"), "{profiles}{err}");
+    let read = ["configure", "get", "credential_process", "--profile", "tidegate-aws-deploy"];
+    let (_, process, err) = desk.run("aws", &read).await;
+    assert!(process.ends_with(" aws-credential-process --target aws:deploy\n"), "{process}{err}");
 
     fs::create_dir_all(desk.path(".ssh")).unwrap();
     fs::write(desk.path(".ssh/config"), "User ana\nHost other\n  Port 2222\n").unwrap();
@@ -345,9 +346,19 @@ async fn profiles_emergencies_and_what_is_found() {
     );
     fs::write(desk.path("config/tidegate/profiles.toml"), text).unwrap();
     for (args, who) in [
-        (&["whoami", "--json=identity.name"][..], "ana"),
-        (&["--profile", "eve", "whoami", "--json=identity.name"], "eve"),
-        (&["whoami", "--profile", "eve", "--token-file", desk.path("token").to_str().unwrap(), "--json=identity.name"], "ana"),
+        (&["whoami", "--json=name"][..], "ana"),
+        (&["--profile", "eve", "whoami", "--json=name"], "eve"),
+        (
+            &[
+                "whoami",
+                "--profile",
+                "eve",
+                "--token-file",
+                desk.path("token").to_str().unwrap(),
+                "--json=name",
+            ],
+            "ana",
+        ),
     ] {
         let (code, out, err) = desk.tidegate(args).await;
         assert!(code == 0 && out.contains(&format!("\"{who}\"")), "{args:?}: {out}{err}");

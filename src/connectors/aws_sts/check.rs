@@ -73,7 +73,7 @@ async fn look_at(account: &Account, role: &Arn, settings: &Settings) -> Result<V
     let fix = format!(
         "in the trust policy of {name}, allow the broker sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession"
     );
-    findings.push(finding(&format!("may open sessions of {name}"), ok, detail, fix));
+    findings.push(finding(&format!("may open sessions of {name}: sts:AssumeRole"), ok, detail, fix));
     Ok(findings)
 }
 

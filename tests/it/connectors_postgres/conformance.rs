@@ -134,7 +134,7 @@ impl Harness for Suite<'_> {
 async fn the_whole_suite() {
     let server = Postgres::dedicated(&["fsync=off"]);
     let (ledger, session, trouble) = (FakeLedger::new(), Mutex::new(None), Mutex::new(None));
-    let way = Way::to(server.port(), way::postgres).await;
+    let way = Way::to(server.port(), way::POSTGRES).await;
     let suite = Suite { world: World::new(&server).await, ledger, session, trouble, way };
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");

@@ -210,6 +210,7 @@ pid directory = {dir}/run
 ncalrpc dir = {dir}/run/ncalrpc
 winbindd socket directory = {dir}/run/winbindd
 log file = {dir}/samba.log
+old password allowed period = 0
 tls keyfile = {dir}/key.pem
 tls certfile = {dir}/cert.pem
 tls cafile = {dir}/ca.pem

@@ -81,6 +81,15 @@ impl Watched {
     /// Let it sleep: it accepts connections and never answers.
     pub fn freeze(&self) {
         self.signal("STOP");
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid().expect("the server's pid")));
+        // The signal is sent at once and heeded a little later.
+        for _ in 0..1_000 {
+            if fs::read_dir(&tasks).expect("its threads").flatten().all(|task| is_stopped(&task.path())) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it does not stop");
     }
 
     /// Wake it up.
@@ -113,6 +122,13 @@ impl Watched {
             let _ = watcher.wait();
         }
     }
+}
+
+/// Does that thread sleep until it is told to go on?
+fn is_stopped(task: &Path) -> bool {
+    let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+    // The state stands after the name, which is in brackets and may be anything.
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
 }
 
 impl Drop for Watched {

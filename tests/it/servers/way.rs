@@ -42,7 +42,23 @@ pub enum Mood {
 }
 
 /// What a change looks like on the wire, and what is made of it.
-pub type Lie = fn(&[u8]) -> Told;
+#[derive(Clone, Copy)]
+pub struct Lie {
+    /// How long the first message is.
+    message: fn(&[u8]) -> usize,
+    told: fn(&[u8]) -> Told,
+}
+
+/// Nothing is known of the protocol, so nothing is a change.
+pub const HONEST: Lie = Lie { message: <[u8]>::len, told: |_| Told::Passes };
+/// HTTP/1.1: whatever is no GET, HEAD or LIST is a change.
+pub const HTTP: Lie = Lie { message: <[u8]>::len, told: http };
+/// LDAP: a modify request is answered with success.
+pub const LDAP: Lie = Lie { message: ldap_message, told: |bytes| ldap_answer(bytes, 0) };
+/// LDAP: a modify request is answered with `busy`.
+pub const LDAP_BUSY: Lie = Lie { message: ldap_message, told: |bytes| ldap_answer(bytes, 51) };
+/// PostgreSQL in clear: changes are cut out of the text of a simple query, so that the server says "done" of nothing.
+pub const POSTGRES: Lie = Lie { message: <[u8]>::len, told: postgres };
 
 /// What a liar makes of some bytes of a client.
 pub enum Told {
@@ -118,7 +134,7 @@ impl Shared {
 
     /// A lie, unless it is this change's turn to get through.
     fn lie(&self, bytes: &[u8], every: Option<u64>) -> Told {
-        match (self.lie)(bytes) {
+        match (self.lie.told)(bytes) {
             Told::Passes => Told::Passes,
             told => {
                 let n = self.changes.fetch_add(1, Ordering::Relaxed);
@@ -212,41 +228,40 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
         let _ = back.lock().await.shutdown().await;
     });
     let mut piece = [0; 16_384];
-    while let Ok(n @ 1..) = from.read(&mut piece).await {
-        let told = match shared.mood() {
-            Mood::Slow(pause) => {
-                tokio::time::sleep(pause).await;
-                Told::Passes
+    'open: while let Ok(n @ 1..) = from.read(&mut piece).await {
+        let mut rest = &piece[..n];
+        while !rest.is_empty() {
+            let (message, others) = rest.split_at((shared.lie.message)(rest).clamp(1, rest.len()));
+            rest = others;
+            let told = match shared.mood() {
+                Mood::Slow(pause) => {
+                    tokio::time::sleep(pause).await;
+                    Told::Passes
+                }
+                Mood::Lies => shared.lie(message, None),
+                Mood::LiesMostly(every) => shared.lie(message, Some(every)),
+                Mood::Replays => Told::Lied(shared.kept.lock().unwrap().clone()),
+                _ => Told::Passes,
+            };
+            let sent = match told {
+                Told::Passes => questions.write_all(message).await,
+                Told::Changed(bytes) => questions.write_all(&bytes).await,
+                Told::Lied(answer) => {
+                    let mut to = to.lock().await;
+                    to.write_all(&answer).await.and(to.flush().await)
+                }
+                Told::Swallowed => Ok(()),
+            };
+            if sent.and(questions.flush().await).is_err() {
+                break 'open;
             }
-            Mood::Lies => shared.lie(&piece[..n], None),
-            Mood::LiesMostly(every) => shared.lie(&piece[..n], Some(every)),
-            Mood::Replays => Told::Lied(shared.kept.lock().unwrap().clone()),
-            _ => Told::Passes,
-        };
-        let sent = match told {
-            Told::Passes => questions.write_all(&piece[..n]).await,
-            Told::Changed(bytes) => questions.write_all(&bytes).await,
-            Told::Lied(answer) => {
-                let mut to = to.lock().await;
-                to.write_all(&answer).await.and(to.flush().await)
-            }
-            Told::Swallowed => Ok(()),
-        };
-        if sent.and(questions.flush().await).is_err() {
-            break;
         }
     }
     let _ = questions.shutdown().await;
     let _ = returning.await;
 }
 
-/// Nothing is known of the protocol, so nothing is a change.
-pub fn honest(_: &[u8]) -> Told {
-    Told::Passes
-}
-
-/// HTTP/1.1: whatever is no GET, HEAD or LIST is a change.
-pub fn http(bytes: &[u8]) -> Told {
+fn http(bytes: &[u8]) -> Told {
     let starts = |method: &&str| bytes.starts_with(method.as_bytes());
     if ["GET ", "HEAD ", "LIST "].iter().any(starts) {
         return Told::Passes;
@@ -257,14 +272,17 @@ pub fn http(bytes: &[u8]) -> Told {
     Told::Swallowed
 }
 
-/// LDAP: a modify request is answered with success.
-pub fn ldap(bytes: &[u8]) -> Told {
-    ldap_answer(bytes, 0)
-}
-
-/// LDAP: a modify request is answered with `busy`.
-pub fn ldap_busy(bytes: &[u8]) -> Told {
-    ldap_answer(bytes, 51)
+/// A message is a SEQUENCE: its tag, its length, in one byte or in as many as that byte says, and so many bytes.
+fn ldap_message(bytes: &[u8]) -> usize {
+    match bytes {
+        [0x30, n, ..] if *n < 0x80 => 2 + usize::from(*n),
+        [0x30, n, rest @ ..] => {
+            let many = usize::from(n & 0x7f);
+            let length = rest.iter().take(many).fold(0, |sum, byte| (sum << 8) | usize::from(*byte));
+            2 + many + length
+        }
+        _ => bytes.len(),
+    }
 }
 
 /// A modify request (RFC 4511 §4.6) with a short message id is answered with a result code.
@@ -288,8 +306,7 @@ fn ldap_answer(bytes: &[u8], code: u8) -> Told {
     Told::Lied(answer)
 }
 
-/// PostgreSQL in clear: changes are cut out of the text of a simple query, so that the server says "done" of nothing.
-pub fn postgres(bytes: &[u8]) -> Told {
+fn postgres(bytes: &[u8]) -> Told {
     const CHANGES: [&str; 9] =
         ["CREATE ", "ALTER ", "DROP ", "COMMENT ", "GRANT ", "REVOKE ", "REASSIGN ", "ROLLBACK ", "SET "];
     let [b'Q', a, b, c, d, text @ .., 0] = bytes else { return Told::Passes };
