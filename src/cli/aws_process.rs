@@ -4,11 +4,12 @@ use clap::Args;
 
 use super::{
     credential::Credential,
-    exit::{Done, Exit},
+    exit::{Done, Exit, Failure},
     global::Cx,
     kept, obtain,
     request::Wish,
 };
+use crate::broker::view::GrantView;
 
 /// Print keys for the AWS command line and SDKs: `credential_process = tidegate aws-credential-process --target T`
 #[derive(Debug, Args)]
@@ -40,16 +41,20 @@ pub struct CopyArgs {
 
 impl CopyArgs {
     /// Hand the copy out in one shape.
+    ///
+    /// A grant that cannot have that shape is refused before anything is claimed: claims are few.
     pub async fn print(
         &self,
         shape: &str,
         cx: &Cx,
-        render: impl Fn(&Credential) -> Result<String, super::exit::Failure>,
+        fits: impl Fn(&GrantView) -> Result<(), Failure>,
+        render: impl Fn(&Credential) -> Result<String, Failure>,
     ) -> Done {
         obtain::not_for_eyes(cx, self.reveal)?;
         let text = obtain::within(cx, async {
             let wish = (!self.no_request).then_some(&self.wish);
             let grant = obtain::grant(&self.target, wish, cx).await?;
+            fits(&grant)?;
             kept::claimed(&grant, shape, !self.no_cache, cx, render).await
         });
         let text = text.await?;
@@ -60,5 +65,9 @@ impl CopyArgs {
 
 /// Run it. They call it at every command and keep nothing, so what it claimed is kept here.
 pub async fn run(args: AwsProcessArgs, cx: &Cx) -> Done {
-    args.copy.print("aws", cx, Credential::aws_process).await
+    let fits = |grant: &GrantView| {
+        let session = grant.applied.as_ref().and_then(|applied| applied.report.get("source_identity"));
+        if session.is_some() { Ok(()) } else { Err(Failure::usage("that grant is no session of an AWS role")) }
+    };
+    args.copy.print("aws", cx, fits, Credential::aws_process).await
 }

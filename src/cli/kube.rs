@@ -7,8 +7,10 @@ use super::{
     aws_process::CopyArgs,
     exit::{Done, Failure},
     global::Cx,
+    obtain,
     text::clean,
 };
+use crate::broker::view::GrantView;
 
 /// What clients say of themselves and of the cluster.
 const INFO: &str = "KUBERNETES_EXEC_INFO";
@@ -27,7 +29,11 @@ pub struct KubeArgs {
 pub async fn run(args: KubeArgs, cx: &Cx) -> Done {
     let version = version(std::env::var(INFO).ok().as_deref())?;
     let shape = version.replace('/', "-");
-    args.copy.print(&shape, cx, |credential| credential.exec_credential(version)).await
+    let fits = |grant: &GrantView| match obtain::audience(grant) {
+        Some(_) => Ok(()),
+        None => Err(Failure::usage("that grant is no token, and a token is what a cluster takes")),
+    };
+    args.copy.print(&shape, cx, fits, |credential| credential.exec_credential(version)).await
 }
 
 /// The version that the client wants to be answered in.

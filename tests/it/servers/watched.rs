@@ -23,6 +23,7 @@ echo $pid >"$dir/pid"
 cat >/dev/null
 kill -CONT $pid 2>/dev/null
 kill -INT $pid 2>/dev/null
+kill -TERM $pid 2>/dev/null
 wait $pid
 [ -e "$dir/keep" ] || rm -rf "$dir"
 "#;
