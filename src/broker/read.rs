@@ -65,6 +65,7 @@ impl Broker {
                 default_ttl: entitlement.default_ttl.seconds(),
                 max_ttl: decision.max_ttl.min(entitlement.max_ttl).seconds(),
                 sensitivity: entitlement.sensitivity,
+                labels: entitlement.labels.clone(),
                 revocation_class: revocation.revocation_class,
                 residual_window: revocation.residual_window,
                 residual_window_text: revocation.residual_window_text,

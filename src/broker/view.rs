@@ -1,5 +1,7 @@
 //! What the verbs answer: the same for every surface. Field names are the public contract.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -108,6 +110,9 @@ pub struct EntitlementView {
     pub max_ttl: u32,
     /// 0 harmless … 4 crown jewels.
     pub sensitivity: u8,
+    /// Free labels, as in the catalog.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// How fast a revocation takes effect.
     pub revocation_class: RevocationClass,
     /// Seconds for which a copy may still work after revocation.

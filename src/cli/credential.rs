@@ -83,6 +83,16 @@ impl Credential {
         Ok(format!("{keys}\n"))
     }
 
+    /// What an exec plugin of a Kubernetes client answers, in that version.
+    pub fn exec_credential(&self, version: &str) -> Result<String, Failure> {
+        let answer = serde_json::json!({
+            "apiVersion": version,
+            "kind": "ExecCredential",
+            "status": {"expirationTimestamp": self.expires_at, "token": self.needed("token", "kube")?},
+        });
+        Ok(format!("{answer}\n"))
+    }
+
     /// A profile of a shared credentials file of AWS.
     pub fn aws_profile(&self, profile: &str) -> Result<String, Failure> {
         let field = |name| self.needed(name, "aws");

@@ -12,6 +12,7 @@ use super::{
     credential::Credential,
     exit::{Done, Exit, Failure},
     global::Cx,
+    kube,
     private_file::Pending,
     text,
 };
@@ -46,6 +47,8 @@ pub enum Format {
     Json,
     /// A profile of an AWS credentials file
     Aws,
+    /// What an exec plugin of kubectl answers
+    Kube,
     /// A line of a PostgreSQL password file
     Pgpass,
     /// Nothing is written: key and certificate go into the running ssh-agent for as long as they last
@@ -140,6 +143,7 @@ fn rendered(raw: &Value, credential: &Credential, format: Format) -> Result<Stri
         Format::Env if !credential.is_ssh() => credential.env_lines()?,
         Format::Env | Format::Json => text::json_text(raw, true) + "\n",
         Format::Aws => credential.aws_profile(&profile(&credential.kind, raw))?,
+        Format::Kube => credential.exec_credential(kube::VERSIONS[0])?,
         Format::Pgpass => credential.pgpass()?,
         Format::SshAgent => return Err(Failure::usage("key and certificate go into the agent, and nowhere else")),
         Format::Raw => credential.raw()?.expose().trim_end().to_owned() + "\n",

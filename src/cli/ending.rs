@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
+    access::{self, Found},
     client::typed,
-    exit::{Done, Exit},
+    exit::{Done, Exit, Failure},
     global::Cx,
     text::clean,
     view, wait,
@@ -15,7 +16,8 @@ use crate::{broker::view::GrantView, domain::time::Ttl};
 /// Prolong a grant; policy decides anew
 #[derive(Debug, Args)]
 pub struct ExtendArgs {
-    /// The grant
+    /// The grant, or the entitlement or target that you hold one on
+    #[arg(value_name = "GRANT|ENTITLEMENT|TARGET")]
     pub grant: String,
     /// By how long
     #[arg(long = "for", value_name = "DURATION")]
@@ -28,7 +30,8 @@ pub struct ExtendArgs {
 /// Give back what you hold
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
-    /// The grant
+    /// The grant, or the entitlement or target that you hold one on
+    #[arg(value_name = "GRANT|ENTITLEMENT|TARGET")]
     pub grant: String,
     /// Wait until the target has confirmed that it is gone
     #[arg(long)]
@@ -67,12 +70,24 @@ pub struct AttestArgs {
 /// Extend.
 pub async fn extend(args: ExtendArgs, cx: &Cx) -> Done {
     let body = json!({"duration": args.duration, "reason": args.reason});
-    send(cx, &args.grant, "extend", &body, false).await
+    send(cx, &mine(&args.grant, cx).await?, "extend", &body, false).await
+}
+
+/// The grant of that id, or my live one under that name.
+async fn mine(name: &str, cx: &Cx) -> Result<String, Failure> {
+    if name.starts_with("grt_") {
+        return Ok(name.to_owned());
+    }
+    match access::find(name, cx).await? {
+        Found::Live(grant) => Ok(grant.id),
+        Found::Waiting(request) => Err(access::pending(&request)),
+        Found::Nothing => Err(access::nothing(name)),
+    }
 }
 
 /// Release.
 pub async fn release(args: ReleaseArgs, cx: &Cx) -> Done {
-    send(cx, &args.grant, "release", &json!({}), args.wait).await
+    send(cx, &mine(&args.grant, cx).await?, "release", &json!({}), args.wait).await
 }
 
 /// Revoke.

@@ -81,8 +81,7 @@ async fn answer(args: &GitArgs, asked: &Asked, cx: &Cx) -> Result<String, Failur
     let wish = (!args.no_request).then_some(&args.wish);
     let grant = obtain::grant(&args.target, wish, cx).await?;
     // Whom it is for is known before it is minted: a claim is one of a few, and ends the copy of an earlier one.
-    let report = grant.applied.as_ref().map(|applied| &applied.report);
-    let audience = report.and_then(|report| report.get("audience")?.as_str()).unwrap_or_default();
+    let audience = obtain::audience(&grant).unwrap_or_default();
     if args.host.is_none() && audience.trim_end_matches('/') != asked.origin() {
         let what = format!("the token is not for {}: its audience is another, and none was claimed", asked.origin());
         return Err(Failure::usage(what).next("name the host that it is for with --host"));

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::domain::{secret::Secret, time::Ttl};
 
+/// Where `tidegate dev` listens.
+const SERVER: &str = "http://127.0.0.1:8420";
 /// A token file longer than this is not one.
 const MAX_TOKEN: u64 = 64 << 10;
 /// Seconds that a call may take unless `--timeout` says otherwise.
@@ -27,9 +29,12 @@ pub struct Global {
         env = "TIDEGATE_SERVER",
         hide_env_values = true,
         value_name = "URL",
-        default_value = "http://127.0.0.1:8420"
+        default_value = SERVER
     )]
     pub server: String,
+    /// Take server and token file from this profile of ~/.config/tidegate/profiles.toml
+    #[arg(long, global = true, env = "TIDEGATE_PROFILE", hide_env_values = true, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Read the token from this file (else from $TIDEGATE_TOKEN)
     #[arg(long, global = true, env = "TIDEGATE_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -70,6 +75,15 @@ impl Global {
             quiet: self.quiet,
             no_input: self.no_input,
             no_color: self.no_color,
+        }
+    }
+
+    /// The flags by which a program that is called elsewhere finds the same server.
+    pub fn again(&self) -> Vec<String> {
+        match &self.profile {
+            Some(name) => vec!["--profile".to_owned(), name.clone()],
+            None if self.server == SERVER => Vec::new(),
+            None => vec!["--server".to_owned(), self.server.clone()],
         }
     }
 

@@ -69,15 +69,13 @@ struct Device {
 
 /// Where the token of a server is kept: under `$XDG_CONFIG_HOME`, else `~/.config`.
 pub fn token_file(server: &Url) -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
     let name: String = server
         .as_str()
         .trim_end_matches('/')
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' })
         .collect();
-    Some(config.join("tidegate").join("tokens").join(name))
+    Some(super::profile::config_dir()?.join("tokens").join(name))
 }
 
 /// Run `login`.
@@ -242,7 +240,7 @@ async fn say(stream: &mut TcpStream, words: &str) {
 }
 
 /// Best effort: the address stands in the terminal.
-fn open_browser(url: &str) {
+pub fn open_browser(url: &str) {
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let _ = std::process::Command::new(program)
         .arg(url)

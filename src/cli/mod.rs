@@ -6,6 +6,7 @@ mod agent;
 mod audit;
 pub mod audit_verify;
 mod aws_process;
+mod break_glass;
 mod client;
 #[cfg(test)]
 mod command_tests;
@@ -13,12 +14,16 @@ mod connect;
 mod credential;
 mod creds;
 mod decide;
+mod dev;
+mod docker;
 mod doctor;
 mod ending;
 mod exec;
 pub mod exit;
 mod git_credential;
 mod global;
+mod kept;
+mod kube;
 mod local;
 mod lock;
 mod login;
@@ -27,12 +32,14 @@ mod obtain;
 mod output;
 mod policy;
 mod private_file;
+mod profile;
 pub mod reference;
 mod request;
 mod review;
 mod scim;
 mod search;
 pub mod server;
+mod setup;
 mod show;
 mod slack;
 mod sync;
@@ -47,7 +54,7 @@ mod workload;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::{
     exit::{Done, Exit, Failure},
@@ -77,6 +84,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     Request(request::RequestArgs),
+    BreakGlass(break_glass::BreakGlassArgs),
     Wait(wait::WaitArgs),
     Approve(decide::ApproveArgs),
     Deny(decide::DenyArgs),
@@ -96,6 +104,9 @@ enum ClientCommand {
     Ssh(connect::SshArgs),
     AwsCredentialProcess(aws_process::AwsProcessArgs),
     GitCredential(git_credential::GitArgs),
+    KubeCredential(kube::KubeArgs),
+    DockerCredential(docker::DockerArgs),
+    Setup(setup::SetupArgs),
     Extend(ending::ExtendArgs),
     #[command(visible_alias = "end")]
     Release(ending::ReleaseArgs),
@@ -123,15 +134,17 @@ enum ClientCommand {
 
 /// Parse, run, and say how it ended.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(docker::spelled_out(args));
+    let (matches, mut cli) = match parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches))) {
+        Ok((cli, matches)) => (matches, cli),
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok }.code());
         }
     };
+    let settled = profile::apply(&mut cli.global, &matches);
     let cx = Cx::new(cli.global.clone(), Ui::system(cli.global.style()));
-    let exit = match start(cli.command, &cx) {
+    let exit = match settled.and_then(|()| start(cli.command, &cx)) {
         Ok(exit) => exit,
         Err(failure) => {
             cx.ui.failure(&failure);
@@ -172,6 +185,7 @@ async fn interruptible(command: ClientCommand, cx: &Cx) -> Done {
 async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
     match command {
         ClientCommand::Request(args) => request::run(args, cx).await,
+        ClientCommand::BreakGlass(args) => break_glass::run(args, cx).await,
         ClientCommand::Wait(args) => wait::run(args, cx).await,
         ClientCommand::Approve(args) => decide::approve(args, cx).await,
         ClientCommand::Deny(args) => decide::deny(args, cx).await,
@@ -189,6 +203,9 @@ async fn dispatch(command: ClientCommand, cx: &Cx) -> Done {
         ClientCommand::Ssh(args) => connect::ssh(args, cx).await,
         ClientCommand::AwsCredentialProcess(args) => aws_process::run(args, cx).await,
         ClientCommand::GitCredential(args) => git_credential::run(args, cx).await,
+        ClientCommand::KubeCredential(args) => kube::run(args, cx).await,
+        ClientCommand::DockerCredential(args) => docker::run(args, cx).await,
+        ClientCommand::Setup(args) => setup::run(args, cx).await,
         ClientCommand::Extend(args) => ending::extend(args, cx).await,
         ClientCommand::Release(args) => ending::release(args, cx).await,
         ClientCommand::Revoke(args) => ending::revoke(args, cx).await,

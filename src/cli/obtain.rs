@@ -35,6 +35,11 @@ pub async fn grant(name: &str, wish: Option<&Wish>, cx: &Cx) -> Result<GrantView
     }
 }
 
+/// Whom a grant's token is for, as the target reported it when the grant was opened.
+pub fn audience(grant: &GrantView) -> Option<&str> {
+    grant.applied.as_ref()?.report.get("audience")?.as_str()
+}
+
 /// Claim its credential.
 pub async fn claim(grant: &GrantView, cx: &Cx) -> Result<Credential, Failure> {
     if !grant.claimable {

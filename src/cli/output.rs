@@ -149,11 +149,26 @@ impl Ui {
         if yes {
             return Ok(());
         }
+        let answer = self.answer(&format!("{question} [y/N] "), flag).await?;
+        if matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(stopped()) }
+    }
+
+    /// Have a number typed, so that nobody goes on without having read it.
+    pub async fn retype(&self, number: u8, yes: bool, flag: &str) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        let answer = self.answer(&format!("Type {number} to go on: "), flag).await?;
+        if answer == number.to_string() { Ok(()) } else { Err(stopped()) }
+    }
+
+    /// A line that somebody types.
+    async fn answer(&self, prompt: &str, flag: &str) -> Result<String, Failure> {
         if !self.tty.stdin || self.style.no_input {
             return Err(Failure::usage("nobody can be asked here, and nothing was sent")
                 .next(format!("look at the terms above and give {flag} to go ahead")));
         }
-        let prompt = text::gate(&format!("{question} [y/N] "), self.color && self.tty.stderr);
+        let prompt = text::gate(prompt, self.color && self.tty.stderr);
         let _ = Self::write(&self.err, prompt.as_bytes());
         let input = Arc::clone(&self.input);
         let answer = tokio::task::spawn_blocking(move || {
@@ -164,11 +179,7 @@ impl Ui {
         .await
         .map_err(|e| Failure::local(format!("the answer could not be read: {e}")))?
         .map_err(|e| Failure::local(format!("the answer could not be read: {e}")))?;
-        if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-            Ok(())
-        } else {
-            Err(Failure::local("stopped").kept("Nothing was sent."))
-        }
+        Ok(answer.trim().to_owned())
     }
 
     /// One thing: JSON if that is wanted, else the text.
@@ -236,6 +247,10 @@ impl Ui {
             Err(_) => text::clean(instant),
         }
     }
+}
+
+fn stopped() -> Failure {
+    Failure::local("stopped").kept("Nothing was sent.")
 }
 
 /// The fields asked for; all of them if none is. A field that is not there is a mistake worth telling.

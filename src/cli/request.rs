@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Ask for access
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RequestArgs {
     /// What to ask for; `tidegate search` finds names
     #[arg(required = true, value_name = "ENTITLEMENT")]
@@ -45,6 +45,9 @@ pub struct RequestArgs {
     /// Send it without asking
     #[arg(short, long)]
     pub yes: bool,
+    /// Open the request in a browser once it is sent
+    #[arg(long)]
+    pub open: bool,
     /// Wait for the decision, and for the access to be there
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub wait: Option<String>,
@@ -95,7 +98,9 @@ pub async fn run(args: RequestArgs, cx: &Cx) -> Done {
     let start = args.start.as_deref().map(|text| instant(text, cx.ui.now())).transpose()?;
     set(&mut body, "start_at", start);
     set(&mut body, "on_behalf_of", args.on_behalf.as_ref());
-    set(&mut body, "emergency", args.emergency.then_some(true));
+    if args.emergency {
+        body = emergency(body);
+    }
     if args.dry_run {
         let (raw, plan) = planned(&body, cx).await?;
         cx.ui.show(&raw, || view::plan(args.on_behalf.as_deref(), &plan))?;
@@ -105,6 +110,9 @@ pub async fn run(args: RequestArgs, cx: &Cx) -> Done {
         agree(&body, args.on_behalf.as_deref(), cx).await?;
     }
     let (raw, request) = send(&body, cx).await?;
+    if args.open {
+        open(&request.id, cx)?;
+    }
     let Some(bound) = bound else {
         cx.ui.show(&raw, || summary(&cx.ui, &request))?;
         hint(cx, &request);
@@ -119,14 +127,38 @@ pub async fn run(args: RequestArgs, cx: &Cx) -> Done {
     Ok(exit)
 }
 
+/// The same body, said to be an emergency.
+pub fn emergency(mut body: Value) -> Value {
+    set(&mut body, "emergency", Some(true));
+    body
+}
+
+/// Its page of the portal, in a browser.
+fn open(request: &str, cx: &Cx) -> Result<(), Failure> {
+    let mut url = cx.client()?.url().clone();
+    url.path_segments_mut()
+        .map_err(|()| Failure::usage("--server: not a usable URL"))?
+        .pop_if_empty()
+        .extend(["requests", request]);
+    cx.ui.note(&format!("opened: {url}"));
+    super::login::open_browser(url.as_str());
+    Ok(())
+}
+
 /// Show the plan on stderr and get a yes.
 pub async fn agree(body: &Value, who: Option<&str>, cx: &Cx) -> Result<(), Failure> {
+    plan(body, who, cx).await?;
+    cx.ui.confirm("Send it?", false, "-y").await
+}
+
+/// Show the plan on stderr. What policy denies goes no further.
+pub async fn plan(body: &Value, who: Option<&str>, cx: &Cx) -> Result<(), Failure> {
     let (_, plan) = planned(body, cx).await?;
     cx.ui.say(&view::plan(who, &plan));
     if plan.verdict == Verdict::Denied {
         return Err(Failure::new(Exit::Denied, "policy does not allow this").kept("Nothing was sent."));
     }
-    cx.ui.confirm("Send it?", false, "-y").await
+    Ok(())
 }
 
 /// Send it.
@@ -165,7 +197,8 @@ pub fn summary(ui: &Ui, r: &RequestView) -> String {
     text
 }
 
-fn hint(cx: &Cx, r: &RequestView) {
+/// What to do next.
+pub fn hint(cx: &Cx, r: &RequestView) {
     if r.state == RequestState::Pending {
         cx.ui.note(&format!("next: tidegate wait {}", text::clean(&r.id)));
     }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
+    dev::{self, DevAction},
     exit::{Done, Exit, Failure},
     global::Cx,
     token::Place,
@@ -28,6 +29,7 @@ pub struct ServeArgs {
 
 /// Try it out: a whole Tidegate on this machine, with people, policies and targets, and nothing to configure
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DevArgs {
     /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 8420)]
@@ -47,6 +49,9 @@ pub struct DevArgs {
     /// Play the whole story against itself, step by step, and end
     #[arg(long)]
     pub tour: bool,
+    /// Beside a server that runs already
+    #[command(subcommand)]
+    pub action: Option<DevAction>,
 }
 
 /// Let a restored or cloned server act again, after a look at what it would do
@@ -107,8 +112,9 @@ async fn dispatch(command: ServerCommand, cx: &Cx) -> Done {
     // The alternate form has the causes, which say what is wrong.
     let failure = |e: anyhow::Error| Failure::local(format!("{e:#}"));
     match command {
+        ServerCommand::Dev(DevArgs { action: Some(action), .. }) => return dev::run(action, cx).await,
         ServerCommand::Dev(args) => {
-            let DevArgs { port, data, database, config, fake_slack, tour } = args;
+            let DevArgs { port, data, database, config, fake_slack, tour, action: _ } = args;
             let options = DevOptions { json: cx.ui.json(), port, data, database, config, fake_slack, tour };
             app::dev(options).await.map_err(failure)?;
         }

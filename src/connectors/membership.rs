@@ -46,6 +46,12 @@ pub trait Seat: Send + Sync {
     /// the target can be marked.
     async fn take(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault>;
 
+    /// The same for a grant whose membership may have been overtaken by the end of another one. Time has passed since
+    /// the names in the recipe were read.
+    async fn restore(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault> {
+        self.take(grant, until).await
+    }
+
     /// Take away the grant's mark, and the membership with it if this was the `last` grant. Not in is done.
     async fn leave(&self, grant: GrantId, last: bool) -> Result<(), Fault>;
 }
@@ -126,7 +132,7 @@ impl Counted {
             seat.leave(recipe.grant, others.is_empty()).await?;
             // Somebody who began or ended meanwhile may have been overtaken by our call.
             if let Some(last) = others.iter().max_by_key(|h| h.not_after) {
-                seat.take(last.grant, last.not_after).await?;
+                seat.restore(last.grant, last.not_after).await?;
                 restored.insert(last.grant);
             }
             let now = self.others(&shared, recipe.grant).await?;

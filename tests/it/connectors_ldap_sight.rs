@@ -113,6 +113,26 @@ async fn ldap_a_holder_who_was_renamed_is_put_out() {
 }
 
 #[tokio::test]
+async fn ldap_a_name_of_before_is_not_put_in_again() {
+    let w = World::new();
+    let c = w.connector();
+    let held = w.open(c.as_ref(), OPS).await;
+    w.slapd.ldif(&format!(
+        "dn: {ANA}\nchangetype: modrdn\nnewrdn: uid=ana.lee\ndeleteoldrdn: 1\n\n\
+         dn: {MARRIED}\nchangetype: modify\nadd: uid\nuid: ana\n\n\
+         dn: {OPS}\nchangetype: modify\ndelete: member\nmember: {ANA}\n-\nadd: member\nmember: {MARRIED}\n"
+    ));
+    // She holds it twice, once under each name; somebody who gets the old name gets nothing with it.
+    let second = w.open(c.as_ref(), OPS).await;
+    assert_eq!(second.recipe.shared(), held.recipe.shared());
+    w.close(c.as_ref(), &held.recipe).await;
+    assert_eq!(w.members(OPS).await, [MARRIED, BEN]);
+    w.close(c.as_ref(), &second.recipe).await;
+    assert_eq!(w.members(OPS).await, [BEN]);
+    assert!(c.sweep().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn ldap_recipes_of_old_end_as_before() {
     let w = World::new();
     let c = w.connector();

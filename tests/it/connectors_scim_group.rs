@@ -48,7 +48,7 @@ impl Suite {
         let account = server.plant(json!({"userName": holder, "active": true})).await;
         let group = server.make_group("Editors").await;
         let port = server.url().rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
-        let way = Way::to(port, way::http).await;
+        let way = Way::to(port, way::HTTP).await;
         Self { server, surroundings, group, account, frozen: std::sync::Mutex::new(false), way }
     }
 

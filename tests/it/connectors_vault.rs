@@ -298,7 +298,7 @@ impl Harness for Suite<'_> {
 async fn vault_conforms() {
     let bao = OpenBao::dedicated().await;
     let world = World::new(&bao, postgres::shared()).await;
-    let way = Way::to(bao.address().rsplit(':').next().unwrap().parse().unwrap(), way::http).await;
+    let way = Way::to(bao.address().rsplit(':').next().unwrap().parse().unwrap(), way::HTTP).await;
     let suite = Suite { world, ledger: FakeLedger::new(), trouble: Mutex::new(None), way };
     if let Err(broken) = conformance::run(&suite).await {
         panic!("{broken}");

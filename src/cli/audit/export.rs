@@ -5,7 +5,7 @@ use std::{
     io::{BufWriter, Write as _},
 };
 
-use super::{ExportArgs, Format, leaf, proof};
+use super::{ExportArgs, Format, leaf, proof, table};
 use crate::{
     broker::view::EventView,
     cli::{
@@ -51,6 +51,9 @@ pub async fn write(format: Format, cx: &Cx, out: &mut Lines<'_>) -> Result<u64, 
     let size = head.next().and_then(|size| size.parse::<u64>().ok()).ok_or_else(|| {
         Failure::local("the server's checkpoint is not understood").next("use a `tidegate` of the server's version")
     })?;
+    if format == Format::Csv {
+        out(&table::head()?)?;
+    }
     let (mut after, mut seq) = (None, 0_u64);
     while seq < size || seq == 0 {
         let (rows, next) = client.page(&["v1", "audit"], &[], after.as_deref(), 200).await?;
@@ -77,6 +80,7 @@ pub async fn write(format: Format, cx: &Cx, out: &mut Lines<'_>) -> Result<u64, 
             out(&match format {
                 Format::Jsonl => event_line(seq, &leaf),
                 Format::Ocsf => ocsf::map(&event, Some(seq)).to_string(),
+                Format::Csv => table::row(seq, &event)?,
             })?;
             seq += 1;
         }

@@ -2,6 +2,7 @@
 
 mod export;
 mod prove;
+mod table;
 mod tail;
 mod verify;
 
@@ -102,6 +103,8 @@ enum Format {
     Jsonl,
     /// Events for a SIEM, OCSF 1.8
     Ocsf,
+    /// A table for a spreadsheet, which cannot be verified
+    Csv,
 }
 
 /// Run it.

@@ -30,10 +30,9 @@ pub async fn look_at_caller(account: &Account, of: &str, findings: &mut Vec<Find
 /// that is as good as yes.
 pub fn judged(right: &str, answer: Result<(), ApiError>) -> Result<(bool, String), Fault> {
     match answer {
-        Err(e) if matches!(e.code.as_str(), "AccessDenied" | "AccessDeniedException") => {
-            Ok((false, format!("{}: {}", e.code, e.message)))
-        }
         Err(e) if e.code.is_empty() || e.is_busy() || e.is_about_credentials() => Err(e.into()),
+        // Whatever it is called: who may not is told 403.
+        Err(e) if e.status == 403 => Ok((false, format!("{}: {}", e.code, e.message))),
         _ => Ok((true, format!("{right} is allowed"))),
     }
 }

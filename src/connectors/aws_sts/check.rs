@@ -54,7 +54,8 @@ async fn look_at(account: &Account, role: &Arn, settings: &Settings) -> Result<V
     // AWS looks at rights before it looks at the document, or whether the policy is there.
     let put = account.put_role_policy(name, PROBE, "{}").await;
     let delete = account.delete_role_policy(name, PROBE).await;
-    for (right, answer) in [("iam:PutRolePolicy", put), ("iam:DeleteRolePolicy", delete)] {
+    let read = account.role_policy(name, PROBE).await.map(drop);
+    for (right, answer) in [("iam:PutRolePolicy", put), ("iam:DeleteRolePolicy", delete), ("iam:GetRolePolicy", read)] {
         let (ok, detail) = judged(right, answer)?;
         findings.push(finding(&format!("may deny on {name}: {right}"), ok, detail, rights(std::slice::from_ref(role))));
     }
@@ -72,7 +73,7 @@ async fn look_at(account: &Account, role: &Arn, settings: &Settings) -> Result<V
     let fix = format!(
         "in the trust policy of {name}, allow the broker sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession"
     );
-    findings.push(finding(&format!("may open sessions of {name}"), ok, detail, fix));
+    findings.push(finding(&format!("may open sessions of {name}: sts:AssumeRole"), ok, detail, fix));
     Ok(findings)
 }
 

@@ -27,6 +27,28 @@ pub(super) async fn check(client: &Client, settings: &Settings, groups: &BTreeSe
     findings
 }
 
+/// Of the attribute `member`, and of the class `group`, in the schema of Active Directory.
+const MEMBER_ID: &str = "bf9679c0-0de6-11d0-a285-00aa003049e2";
+const GROUP_ID: &str = "bf967a9c-0de6-11d0-a285-00aa003049e2";
+
+/// The right to read and write one attribute of the groups below an entry.
+fn domain_right(base: &str, attribute: &str) -> String {
+    format!("dsacls \"{base}\" /I:S /G \"EXAMPLE\\tidegate:RPWP;{attribute};group\"")
+}
+
+/// The right that is missing for one attribute of a group, in the words of the directory.
+fn missing(settings: &Settings, group: &str, attribute: &str) -> String {
+    match settings.style {
+        Style::Openldap => {
+            format!(
+                "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
+                settings.bind_dn
+            )
+        }
+        Style::ActiveDirectory => format!("dsacls \"{group}\" /G \"EXAMPLE\\tidegate:RPWP;{attribute}\""),
+    }
+}
+
 /// What the broker's entry must be allowed to do, in the words of the directory.
 pub(super) fn needed(settings: &Settings) -> Rights {
     const NEEDS: &str = "The broker's own entry needs to read people and groups with their ids (what it may not see it does \
@@ -43,10 +65,17 @@ pub(super) fn needed(settings: &Settings) -> Rights {
             settings.bind_dn,
         ),
         Style::ActiveDirectory => {
-            "# The right *Write Members* on the groups of the catalog. For `time_limited`, the forest needs this, which cannot \
-             be\n# switched off again:\nEnable-ADOptionalFeature 'Privileged Access Management Feature' -Scope \
-             ForestOrConfigurationSet -Target example.org"
-                .to_owned()
+            let rights = |attribute: &str| domain_right(&settings.group_base, attribute);
+            let mark = settings.mark_attribute().map_or_else(String::new, |mark| format!("{}\n", rights(mark)));
+            format!(
+                "# To the broker's account, here EXAMPLE\\tidegate, over the groups below, and nothing else:\n{}\n{mark}\
+                 # In Samba: samba-tool dsacl set --objectdn=\"{}\" \\\n#   --sddl=\"(OA;CIIO;RPWP;{MEMBER_ID};{GROUP_ID};\
+                 <the account's SID>)\"\n# For `time_limited`, the forest needs this, which cannot be switched off \
+                 again:\nEnable-ADOptionalFeature 'Privileged Access Management Feature' -Scope ForestOrConfigurationSet \
+                 -Target example.org",
+                rights(&settings.member_attribute),
+                settings.group_base,
+            )
         }
     };
     Rights::statements(NEEDS, "text", text)
@@ -158,10 +187,7 @@ async fn look_at_group(
         Err(e) => bad(
             &format!("may compare {attribute} of {group}"),
             e.fault.to_string(),
-            format!(
-                "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
-                settings.bind_dn
-            ),
+            missing(settings, group, attribute),
         ),
     });
     for attribute in [Some(settings.member_attribute.as_str()), settings.mark_attribute()].into_iter().flatten() {
@@ -172,14 +198,7 @@ async fn look_at_group(
                 good(&title, "a change was let through".into())
             }
             Err(e) if e.code == 0 => return Err(e.fault),
-            Err(e) => bad(
-                &title,
-                e.fault.to_string(),
-                format!(
-                    "access to dn.exact=\"{group}\" attrs={attribute} by dn.exact=\"{}\" write by * break",
-                    settings.bind_dn
-                ),
-            ),
+            Err(e) => bad(&title, e.fault.to_string(), missing(settings, group, attribute)),
         });
     }
     Ok(())

@@ -55,9 +55,10 @@ pub(super) mod code {
 /// Entries to a page: servers cap an answer at 500 or 1000.
 const PAGE: i32 = 250;
 
-/// Tries of a call that the server is too busy for, and the first pause between two.
-const TRIES: u32 = 6;
+/// Tries of a call that the server is too busy for, and the first and the longest pause between two: some four seconds.
+const TRIES: u32 = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
 /// An answer with a result code.
 trait Told {
@@ -271,7 +272,7 @@ impl Client {
                 return Ok(answer);
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.call_once(&op).await
     }

@@ -47,6 +47,8 @@ pub(super) struct Membership<'a> {
     pub data: Data,
     /// Group and holder have been found just now: their names are those of today.
     pub found_now: bool,
+    /// What the holder's entry is called today, if it was looked up and is another name than that of the recipe.
+    pub alias: Option<String>,
 }
 
 /// Read a recipe back.
@@ -125,14 +127,12 @@ impl Membership<'_> {
 
     /// Is that value in the group? Only an answer that tells "no" from "you may not know" is taken for one.
     async fn holds(&self, group: &str, value: &str) -> Result<bool, Fault> {
-        if let Some(told) = self.client.compare(group, &self.data.attribute, value).await? {
-            return Ok(told);
-        }
-        if self.settings.style != Style::ActiveDirectory {
-            return Ok(false);
+        let told = self.client.compare(group, &self.data.attribute, value).await?;
+        if told == Some(true) || self.settings.style != Style::ActiveDirectory {
+            return Ok(told.unwrap_or_default());
         }
         // Active Directory says "no such attribute" of an empty group, and of one whose members the broker may not
-        // see. Who may write them may see them, as a rule.
+        // see; Samba says "no" of both. Who may write them may see them, as a rule.
         let asked = self.client.entry(group, "(objectClass=*)", &[EFFECTIVE], None).await?;
         let mine = asked.is_some_and(|entry| {
             entry.attrs.values().flatten().any(|name| name.eq_ignore_ascii_case(&self.data.attribute))
@@ -157,13 +157,25 @@ impl Membership<'_> {
         }
     }
 
+    /// The same, with the holder's name of today. What names a holder must not be put into a group after somebody else
+    /// may have got the name.
+    pub(super) async fn named_today(&self) -> Result<Membership<'_>, Fault> {
+        let alias = self.other_name().await?;
+        Ok(Membership { alias, data: self.data.clone(), ..*self })
+    }
+
+    /// What stands in the group.
+    fn member(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.data.member)
+    }
+
     /// The value to add: with its time, where the directory ends it by itself.
     fn value(&self, until: Timestamp) -> String {
         if !self.settings.time_limited {
-            return self.data.member.clone();
+            return self.member().to_owned();
         }
         let seconds = until.since(self.clock.now()).as_secs().max(1);
-        format!("<TTL={seconds},{}>", self.data.member)
+        format!("<TTL={seconds},{}>", self.member())
     }
 
     /// How long the directory keeps the membership by itself; `None` for ever. Members come in ranges where there are
@@ -233,7 +245,7 @@ impl Seat for Membership<'_> {
         // A mark without a membership is no access; the sweep finds it.
         let marks: BTreeSet<GrantId> = texts_of(&group, data.mark_attribute.as_deref().filter(|_| present))
             .filter_map(|text| Data::read_mark(&data.mark, text))
-            .filter(|(_, member)| member.eq_ignore_ascii_case(&data.member))
+            .filter(|(_, member)| [&data.member, self.member()].iter().any(|name| member.eq_ignore_ascii_case(name)))
             .map(|(grant, _)| grant)
             .collect();
         details.insert("compared".into(), format!("{}={}", data.attribute, data.member).into());
@@ -256,6 +268,10 @@ impl Seat for Membership<'_> {
         };
         failpoint::hit("ldap.take.called");
         Ok(taken?)
+    }
+
+    async fn restore(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault> {
+        self.named_today().await?.take(grant, until).await
     }
 
     async fn leave(&self, grant: GrantId, last: bool) -> Result<(), Fault> {
@@ -295,7 +311,7 @@ impl Membership<'_> {
             changes.push(member);
         } else if self.settings.time_limited {
             // Its time is moved by taking it out and putting it in again, in one call.
-            changes.extend([Change::Delete(&self.data.attribute, &self.data.member), member]);
+            changes.extend([Change::Delete(&self.data.attribute, self.member()), member]);
         }
         if seen.present && !seen.marks.contains(&grant) {
             changes.extend(mark);

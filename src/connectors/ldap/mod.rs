@@ -35,6 +35,7 @@ use crate::{
         catalog::TargetConfig,
         grant::{Claim, Intent, Recipe, object_name},
         secret::Minted,
+        time::Timestamp,
     },
     ports::{
         clock::Clock,
@@ -44,6 +45,9 @@ use crate::{
 
 /// Name of the connector in configuration.
 pub const KIND: &str = "ldap";
+
+/// For how long the names that were found for a grant are taken for those of today.
+const NAMES_HOLD: Duration = Duration::from_mins(1);
 
 /// Speaks to one directory.
 pub struct Directory {
@@ -80,6 +84,7 @@ impl Directory {
             clock: self.clock.as_ref(),
             data,
             found_now: false,
+            alias: None,
         }
     }
 
@@ -173,7 +178,11 @@ impl Connector for Directory {
 
     async fn activate(&self, intent: &Intent) -> Result<Value, Fault> {
         let membership = self.membership(group::data(&intent.recipe)?);
+        let made = Timestamp::from_micros(i64::try_from(intent.recipe.grant.ulid().timestamp_ms()).unwrap_or(0) * 1000);
         self.within(async {
+            // What was asked for long ago is opened under the name of today.
+            let old = self.clock.now().since(made) > NAMES_HOLD;
+            let membership = if old { membership.named_today().await? } else { membership };
             let applied = self.counted.open(intent, &membership).await?;
             self.must_end_by_itself(&membership, &applied).await?;
             Ok(applied)

@@ -15,9 +15,11 @@ use zeroize::Zeroizing;
 use super::config::Settings;
 use crate::ports::connector::Fault;
 
-/// Tries of a connection that the server has no room for, and the first pause between two.
-const TRIES: u32 = 5;
+/// Tries of a connection that the server has no room for, and the first and the longest pause between two: some four
+/// seconds.
+const TRIES: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// What a batch can end with.
 #[derive(Debug)]
@@ -100,20 +102,46 @@ impl Client {
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| self.unavailable("all connections are busy; raise `pool_size`"))?;
-        if let Some(mut kept) = self.kept() {
-            match self.run(&mut kept, sql).await {
-                Ok(rows) => return Ok(self.keep(kept, rows)),
-                Err(e) if !is_lost(&e) => return Err(self.failure(&e)),
-                Err(_) => self.forget(),
+        let mut pause = FIRST_PAUSE;
+        for left in (0..TRIES).rev() {
+            if let Some(mut kept) = self.kept() {
+                match self.run(&mut kept, sql).await {
+                    Ok(rows) => return Ok(self.keep(kept, rows)),
+                    Err(e) if !is_lost(&e) => return Err(self.failure(&e)),
+                    Err(_) => self.forget(),
+                }
             }
+            match self.connect(None).await {
+                Ok(mut fresh) => {
+                    let rows = self.run(&mut fresh, sql).await.map_err(|e| self.failure(&e))?;
+                    return Ok(self.keep(fresh, rows));
+                }
+                // There is no room for one more: one of ours may be free in a moment.
+                Err(e) if e.code == code::TOO_MANY_CONNECTIONS && left > 0 => {}
+                Err(e) => return Err(e),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        let mut fresh = self.connect(None).await?;
-        let rows = self.run(&mut fresh, sql).await.map_err(|e| self.failure(&e))?;
-        Ok(self.keep(fresh, rows))
+        Err(self.unavailable("the server has no room for a connection"))
     }
 
     /// A connection of its own, to another database or to the maintenance database.
     pub(super) async fn open(&self, database: Option<&str>) -> Result<Session<'_>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            match self.connect(database).await {
+                Err(e) if e.code == code::TOO_MANY_CONNECTIONS => {}
+                other => return other.map(|connection| Session { client: self, connection }),
+            }
+            // One that is kept for later makes room.
+            if let Some(kept) = self.kept() {
+                let _ = timeout(Duration::from_secs(1), kept.close()).await;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
         Ok(Session { client: self, connection: self.connect(database).await? })
     }
 
@@ -143,7 +171,7 @@ impl Client {
 
     async fn connect(&self, database: Option<&str>) -> Result<PgConnection, Failure> {
         let password = self.password().await?;
-        match self.connect_with(database, &password).await {
+        match self.connect_once(database, &password).await {
             Err(e) if sqlstate(&e).starts_with("28") => {
                 // The password may have been rotated between the reading and the asking.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -151,24 +179,10 @@ impl Client {
                 if again == password {
                     return Err(self.failure(&e));
                 }
-                self.connect_with(database, &again).await.map_err(|e| self.failure(&e))
+                self.connect_once(database, &again).await.map_err(|e| self.failure(&e))
             }
             other => other.map_err(|e| self.failure(&e)),
         }
-    }
-
-    /// A server whose connections are all taken gets a moment, several times.
-    async fn connect_with(&self, database: Option<&str>, password: &str) -> Result<PgConnection, sqlx::Error> {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..TRIES {
-            match self.connect_once(database, password).await {
-                Err(e) if sqlstate(&e) == code::TOO_MANY_CONNECTIONS => {}
-                other => return other,
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        self.connect_once(database, password).await
     }
 
     async fn connect_once(&self, database: Option<&str>, password: &str) -> Result<PgConnection, sqlx::Error> {

@@ -125,7 +125,7 @@ impl Connector for Postgres {
 
     async fn verify(&self, recipe: &Recipe) -> Presence {
         match Plan::read(recipe) {
-            Ok(plan) => verify::verify(&self.client, &plan).await,
+            Ok(plan) => verify::verify(&self.client, &plan, self.entropy.as_ref()).await,
             Err(e) => Presence::Unknown(e.to_string()),
         }
     }

@@ -264,13 +264,19 @@ pub(super) async fn mint(
     .await
     .map_err(|_| Fault::Unavailable("no password could be made".into()))?;
     let sql = format!(
-        "BEGIN; ALTER ROLE {} LOGIN VALID UNTIL {until} PASSWORD {}; COMMIT; {}",
+        "BEGIN; ALTER ROLE {} LOGIN VALID UNTIL {until} PASSWORD {}; COMMIT; \
+         SELECT rolcanlogin AS login FROM pg_roles WHERE rolname = {}; {}",
         ident(&plan.role),
         literal(&verifier),
+        literal(&plan.role),
         revoke::cut_sql(facts.oid)
     );
     let rows = client.batch(&sql).await?;
     failpoint::hit("postgres.mint.called");
+    // A server that says "done" and does nothing has given nobody a login.
+    if rows.first().and_then(|row| row.try_get("login").ok()) != Some(true) {
+        return Err(Fault::Unavailable(format!("the server gave role `{}` a password and lets nobody in", plan.role)));
+    }
     revoke::wait_until_cut(client, facts.oid, &rows).await?;
     let mut public = public(&plan, settings, parameters);
     if let Some(file) = settings.tls_root_cert.as_ref().filter(|_| settings.tls == Tls::VerifyFull)

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     domain::grant::grant_of_object,
-    ports::connector::{Fault, Found, Presence},
+    ports::{
+        connector::{Fault, Found, Presence},
+        entropy::Entropy,
+    },
 };
 
 /// The server's clock, as it goes into evidence.
@@ -21,12 +24,19 @@ const NOW: &str = r#"to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T
 /// A role that somebody drops by hand leaves its sessions running, without a name. Sessions without a role that began
 /// after the grant was made could be such, so they count as access that is still there. When a session began is shown
 /// to members of `pg_read_all_stats` only; where it is not shown, the session counts.
-pub(super) async fn verify(client: &Client, plan: &Plan) -> Presence {
-    let role = literal(&plan.role);
+///
+/// The question bears a word that was never there before, and so must the answer: what somebody between here and the
+/// server kept from an earlier one proves nothing.
+pub(super) async fn verify(client: &Client, plan: &Plan, entropy: &dyn Entropy) -> Presence {
+    let word = match entropy.text(16) {
+        Ok(word) => word,
+        Err(e) => return Presence::Unknown(format!("no question could be made: {e}")),
+    };
+    let (role, asked) = (literal(&plan.role), literal(word.expose()));
     // The grant's ULID says when it was made; a minute is left for clocks that differ.
     let made = plan.grant.ulid().timestamp_ms() / 1000;
     let sql = format!(
-        "SELECT pg_is_in_recovery() AS standby, \
+        "SELECT {asked} AS word, pg_is_in_recovery() AS standby, \
          (SELECT count(*) FROM pg_roles WHERE rolname = {role}) AS roles, \
          (SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = {role}) AS comment, \
          (SELECT count(*) FROM pg_stat_activity WHERE usename = {role}) AS sessions, \
@@ -42,10 +52,15 @@ pub(super) async fn verify(client: &Client, plan: &Plan) -> Presence {
         Err(e) => return Presence::Unknown(e.fault.to_string()),
     };
     let Some(row) = rows.first() else { return Presence::Unknown("the server gave no answer".into()) };
-    read(row, plan).unwrap_or_else(|e| Presence::Unknown(format!("the server's answer could not be read: {e}")))
+    read(row, plan, word.expose())
+        .unwrap_or_else(|e| Presence::Unknown(format!("the server's answer could not be read: {e}")))
 }
 
-fn read(row: &PgRow, plan: &Plan) -> Result<Presence, sqlx::Error> {
+fn read(row: &PgRow, plan: &Plan, word: &str) -> Result<Presence, sqlx::Error> {
+    if row.try_get::<String, _>("word")? != word {
+        let why = "the answer is to another question: somebody between here and the server repeats what it said before";
+        return Ok(Presence::Unknown(why.into()));
+    }
     if row.try_get::<bool, _>("standby")? {
         return Ok(Presence::Unknown("a standby answered, which may lag behind; point `host` to the primary".into()));
     }

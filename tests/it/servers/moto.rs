@@ -105,6 +105,13 @@ impl Moto {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Look at signatures and IAM policies from now on, or at nobody's.
+    pub async fn enforce(&self, yes: bool) {
+        let free = if yes { "0" } else { "1000000" };
+        let answer = client().post(format!("{}/moto-api/reset-auth", self.url())).body(free).send().await.unwrap();
+        assert!(answer.status().is_success());
+    }
+
     /// An operation as somebody whose signature nobody looks at; its answer.
     pub async fn ask(&self, service: &str, key: &str, token: Option<&str>, form: &[(&str, &str)]) -> (u16, String) {
         let credential = format!("{key}/20260101/us-east-1/{service}/aws4_request");

@@ -9,7 +9,10 @@ use std::{
     collections::HashMap,
     fs,
     net::{TcpListener, TcpStream},
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -20,6 +23,8 @@ use std::{
 };
 
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, postgres::PgConnectOptions};
+
+use super::certificate;
 
 /// Starts the server and ends it, and its directory unless `keep` lies there, when the tests are gone.
 ///
@@ -63,7 +68,7 @@ impl Postgres {
         if let Some((uid, gid)) = owner {
             std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).expect("chown of the cluster's directory");
         }
-        let mut it = Self {
+        let it = Self {
             port: 0,
             flags: settings.iter().map(|s| (*s).to_owned()).collect(),
             watcher: Mutex::new(None),
@@ -78,17 +83,71 @@ impl Postgres {
             .output()
             .expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let hba = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        let hba = "host all,replication postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
         fs::write(it.data().join("pg_hba.conf"), hba).expect("pg_hba.conf");
+        it.somewhere()
+    }
+
+    /// A standby of it that hears of everything and applies it an hour later: its answers are stale.
+    pub fn late_standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("tidegate-pg-").tempdir().expect("a temporary directory").keep();
+        if let Some((uid, gid)) = self.owner {
+            std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).expect("chown of the cluster's directory");
+        }
+        let it = Self {
+            port: 0,
+            flags: self.flags.iter().cloned().chain(["recovery_min_apply_delay=1h".to_owned()]).collect(),
+            watcher: Mutex::new(None),
+            dir,
+            bin: self.bin.clone(),
+            owner: self.owner,
+        };
+        let made = it
+            .command(&it.bin.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast", "-p", &self.port.to_string(), "-D"])
+            .arg(it.data())
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        it.somewhere()
+    }
+
+    /// Started on a free port.
+    fn somewhere(mut self) -> Self {
         for attempt in 0.. {
-            it.port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-            match it.try_start() {
+            self.port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+            match self.try_start() {
                 Ok(()) => break,
                 // Another process may have taken the port meanwhile.
                 Err(log) => assert!(attempt < 4, "PostgreSQL does not start:\n{log}"),
             }
         }
+        self
+    }
+
+    /// A certificate of its own authority, in the server's directory; to be named in the settings of a cluster that is
+    /// started again.
+    pub fn with_tls(settings: &[&str]) -> Self {
+        let mut it = Self::dedicated(settings);
+        certificate::issue(&it.dir, "127.0.0.1");
+        for file in ["cert.pem", "key.pem"] {
+            let path = it.dir.join(file);
+            if let Some((uid, gid)) = it.owner {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown of the certificate");
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod of the certificate");
+        }
+        let at = it.dir.display().to_string();
+        let tls = ["ssl=on".to_owned(), format!("ssl_cert_file={at}/cert.pem"), format!("ssl_key_file={at}/key.pem")];
+        it.flags.extend(tls);
+        it.stop();
+        it.start();
         it
+    }
+
+    /// The authority that signed its certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join("ca.pem")
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -207,7 +266,7 @@ impl Postgres {
         for _ in 0..3_000 {
             std::thread::sleep(Duration::from_millis(10));
             let alive = self.pid().is_none_or(|pid| Path::new(&format!("/proc/{pid}")).exists());
-            let ready = self.log().matches("ready to accept connections").count();
+            let ready = self.log().matches("system is ready to accept").count();
             if alive && ready > self.starts() && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 fs::write(self.dir.join("starts"), ready.to_string()).expect("the count of starts");
                 return Ok(());

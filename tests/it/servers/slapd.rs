@@ -3,12 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry};
 
-use super::watched::{Watched, free_port};
+use super::{
+    certificate::{self, run},
+    watched::{Watched, free_port},
+};
 
 const SLAPD: &str = "/usr/sbin/slapd";
 pub const BASE: &str = "dc=example";
@@ -22,13 +24,6 @@ pub struct Slapd {
     tls_port: u16,
 }
 
-/// Run a program that must succeed.
-fn run(dir: &Path, program: &str, arguments: &[&str]) {
-    let out = Command::new(program).args(arguments).current_dir(dir).stdin(Stdio::null()).output();
-    let out = out.unwrap_or_else(|e| panic!("`{program}` is needed; run `make deps` ({e})"));
-    assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
 impl Slapd {
     /// With people, groups and the broker's own entry.
     pub fn start() -> Self {
@@ -39,32 +34,7 @@ impl Slapd {
         let mut it = Self { server: Watched::new("tidegate-slapd-"), port: 0, tls_port: 0 };
         let dir = it.server.dir.clone();
         fs::create_dir(dir.join("db")).unwrap();
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let ca =
-            [&["req", "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"][..], &curve]
-                .concat();
-        run(&dir, "openssl", &ca);
-        let leaf = [&["req", "-subj", "/CN=directory", "-keyout", "key.pem", "-out", "csr.pem"][..], &curve].concat();
-        run(&dir, "openssl", &leaf);
-        fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-        let sign = [
-            "x509",
-            "-req",
-            "-in",
-            "csr.pem",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "ext",
-            "-out",
-            "cert.pem",
-        ];
-        run(&dir, "openssl", &sign);
+        certificate::issue(&dir, "127.0.0.1");
         fs::write(dir.join("slapd.conf"), configuration(&dir)).unwrap();
         fs::write(dir.join("seed.ldif"), SEED.replace("{password}", PASSWORD)).unwrap();
         run(&dir, "/usr/sbin/slapadd", &["-q", "-f", "slapd.conf", "-l", "seed.ldif"]);
@@ -92,6 +62,10 @@ impl Slapd {
 
     pub fn ldaps(&self) -> String {
         format!("ldaps://127.0.0.1:{}", self.tls_port)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.server.dir
     }
 
     pub fn ca(&self) -> PathBuf {

@@ -23,11 +23,12 @@ echo $pid >"$dir/pid"
 cat >/dev/null
 kill -CONT $pid 2>/dev/null
 kill -INT $pid 2>/dev/null
+kill -TERM $pid 2>/dev/null
 wait $pid
 [ -e "$dir/keep" ] || rm -rf "$dir"
 "#;
 
-/// One server that listens on 127.0.0.1.
+/// One server that listens on this machine only.
 pub struct Watched {
     pub dir: PathBuf,
     watcher: Mutex<Option<Child>>,
@@ -47,6 +48,11 @@ impl Watched {
 
     /// Start it and wait until it listens; its log if it ends instead.
     pub fn start(&self, program: &Path, arguments: &[String], port: u16) -> Result<(), String> {
+        self.start_at(program, arguments, ("127.0.0.1", port))
+    }
+
+    /// The same, where it listens on another of this machine's own addresses.
+    pub fn start_at(&self, program: &Path, arguments: &[String], place: (&str, u16)) -> Result<(), String> {
         let _ = fs::remove_file(self.dir.join("keep"));
         let _ = fs::remove_file(self.dir.join("pid"));
         let mut it = Command::new("/bin/sh");
@@ -54,11 +60,11 @@ impl Watched {
         it.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(program).args(arguments).process_group(0);
         let child = it.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh runs");
         *self.watcher() = Some(child);
-        for _ in 0..1_000 {
+        for _ in 0..6_000 {
             std::thread::sleep(Duration::from_millis(10));
             match self.pid() {
                 Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => break,
-                Some(_) if TcpStream::connect(("127.0.0.1", port)).is_ok() => return Ok(()),
+                Some(_) if TcpStream::connect(place).is_ok() => return Ok(()),
                 _ => {}
             }
         }
@@ -76,6 +82,15 @@ impl Watched {
     /// Let it sleep: it accepts connections and never answers.
     pub fn freeze(&self) {
         self.signal("STOP");
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid().expect("the server's pid")));
+        // The signal is sent at once and heeded a little later.
+        for _ in 0..1_000 {
+            if fs::read_dir(&tasks).expect("its threads").flatten().all(|task| is_stopped(&task.path())) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it does not stop");
     }
 
     /// Wake it up.
@@ -108,6 +123,13 @@ impl Watched {
             let _ = watcher.wait();
         }
     }
+}
+
+/// Does that thread sleep until it is told to go on?
+fn is_stopped(task: &Path) -> bool {
+    let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+    // The state stands after the name, which is in brackets and may be anything.
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
 }
 
 impl Drop for Watched {
