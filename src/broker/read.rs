@@ -1,8 +1,9 @@
 //! Reads, with their visibility: look-up and authorisation are one call, and what you may not see is not there.
 
+use futures::future::{try_join, try_join_all};
+
 use super::{
     Broker, BrokerError, Ctx,
-    decide::still_pending,
     input::{GrantQuery, Paging, RequestQuery, Role, Simulate},
     view::{EntitlementView, GrantView, IdentityView, List, MeView, RequestView, TimelineEntry},
 };
@@ -13,7 +14,8 @@ use crate::{
         grant::Grant,
         id::{GrantId, IdentityId, RequestId},
         identity::Subject,
-        request::{Approval, Request},
+        request::{Request, RequestState},
+        time::Ttl,
     },
     store::{AuditFilter, GrantFilter, RequestFilter},
 };
@@ -69,6 +71,7 @@ impl Broker {
                 revocation_class: revocation.revocation_class,
                 residual_window: revocation.residual_window,
                 residual_window_text: revocation.residual_window_text,
+                step_up: decision.step_up.map(Ttl::seconds),
             });
         }
         Ok(List { items, next: None })
@@ -83,35 +86,19 @@ impl Broker {
             _ => filter.party = Some(ctx.actor_id()),
         }
         let page = self.store.requests(&filter, query.page.after.as_deref(), query.page.rows()).await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for request in &page.items {
-            let grants = self.store.grants_of(request.id).await?;
-            let approvals = self.store.approvals(request.id).await?;
-            let mut view = self.render_request(request, grants, &approvals).await?;
-            if query.role == Some(Role::Approver) {
-                view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
-            }
-            items.push(view);
-        }
+        let deciding = query.role == Some(Role::Approver);
+        // Asked together, so that the look-ups of all rows are few statements.
+        let items = try_join_all(page.items.iter().map(|request| self.request_row(ctx, request, deciding))).await?;
         Ok(List { items, next: page.next })
     }
 
-    /// What waits for those who decide like the caller, the most urgent first: emergencies, then what lapses first.
-    pub async fn urgent(&self, ctx: &Ctx, page: Paging) -> Result<List<RequestView>, BrokerError> {
-        let found = self.store.urgent_requests(&ctx.actor.groups, page.after.as_deref(), page.rows()).await?;
-        let mut items = Vec::with_capacity(found.items.len());
-        for request in &found.items {
-            let approvals = self.store.approvals(request.id).await?;
-            let mut view = self.render_request(request, Vec::new(), &approvals).await?;
+    async fn request_row(&self, ctx: &Ctx, request: &Request, deciding: bool) -> Result<RequestView, BrokerError> {
+        let (grants, approvals) = try_join(self.store.grants_of(request.id), self.store.approvals(request.id)).await?;
+        let mut view = self.render_request(request, grants, &approvals).await?;
+        if deciding {
             view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
-            items.push(view);
         }
-        Ok(List { items, next: found.next })
-    }
-
-    /// How many requests wait for the caller, counted up to 100.
-    pub async fn inbox(&self, ctx: &Ctx) -> Result<u32, BrokerError> {
-        Ok(self.store.pending_before(&ctx.actor.groups, ctx.actor_id(), 100).await?)
+        Ok(view)
     }
 
     /// One request with its timeline and decision trace.
@@ -126,21 +113,20 @@ impl Broker {
         }
         view.can_decide = Some(self.can_decide(ctx, &request, &approvals).await?);
         view.decisions = Some(decisions);
+        view.taken_up = self.taken_up(&request).await?;
+        if request.state == RequestState::Pending
+            && let Some(subject) = self.store.subject(request.subject, ctx.now).await?
+        {
+            view.permissions = Some(self.permissions(&request, &subject).await?);
+        }
+        if view.can_decide == Some(true)
+            && let Some(requester) = self.store.subject(request.requester, ctx.now).await?
+        {
+            view.context = Some(self.context_of(&request, &requester).await?);
+        }
         view.trace = Some(request.trace);
         view.timeline = Some(self.timeline(AuditFilter { request: Some(id), ..AuditFilter::default() }).await?);
         Ok(view)
-    }
-
-    /// May the caller decide on it now? The one answer to that, for every surface.
-    async fn can_decide(&self, ctx: &Ctx, request: &Request, approvals: &[Approval]) -> Result<bool, BrokerError> {
-        let decided = approvals.iter().any(|a| a.approver == ctx.actor_id());
-        if decided || still_pending(request, ctx).is_err() {
-            return Ok(false);
-        }
-        let requester = self.store.subject(request.requester, ctx.now).await?;
-        let subject = self.store.subject(request.subject, ctx.now).await?;
-        let (Some(requester), Some(subject)) = (requester, subject) else { return Ok(false) };
-        Ok(Self::may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
     }
 
     pub(super) async fn timeline(&self, filter: AuditFilter) -> Result<Vec<TimelineEntry>, BrokerError> {

@@ -114,6 +114,9 @@ pub struct EntitlementView {
     pub residual_window: u32,
     /// The same in words.
     pub residual_window_text: String,
+    /// Whoever asks must have signed in to the portal within so many seconds.
+    #[serde(default)]
+    pub step_up: Option<u32>,
 }
 
 /// How many approvals there are, and from whom they come.
@@ -236,6 +239,80 @@ pub struct RequestView {
     /// Can the caller decide on it now?
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_decide: Option<bool>,
+    /// Who looks at it at the moment; anybody may still decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_up: Option<TakenUpView>,
+    /// What is worth knowing of whoever asks; for those who decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<RequesterContext>,
+    /// What its subject has now and would have then, while it waits; in the detail only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<PermissionsView>,
+}
+
+/// Who looks at a request.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TakenUpView {
+    /// Who.
+    pub by: IdentityRef,
+    /// Since when.
+    pub at: String,
+}
+
+/// What an approver likes to know of whoever asks: their requests of the last 30 days, counted up to 50, and what stands out.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RequesterContext {
+    /// They are on call now.
+    pub on_call: bool,
+    /// Requests.
+    pub asked: u32,
+    /// Of these: approved.
+    pub approved: u32,
+    /// Of these: denied.
+    pub denied: u32,
+    /// Of these: nobody decided in time.
+    pub lapsed: u32,
+    /// What makes this request stand out, in words.
+    pub marks: Vec<String>,
+}
+
+/// What a request would change for its subject.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PermissionsView {
+    /// What they hold on the same targets now.
+    pub holds: Vec<HeldView>,
+    /// What they would hold then.
+    pub gains: Vec<GainView>,
+}
+
+/// Something that somebody holds.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HeldView {
+    /// What.
+    pub entitlement: String,
+    /// Where.
+    pub target: String,
+    /// What it is there: roles, scopes, principals, group.
+    #[schema(value_type = Object)]
+    pub parameters: serde_json::Value,
+    /// Its end; `null` before it is open.
+    pub not_after: Option<String>,
+}
+
+/// Something that somebody would hold.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct GainView {
+    /// What.
+    pub entitlement: String,
+    /// Where.
+    pub target: String,
+    /// What it is there: roles, scopes, principals, group.
+    #[schema(value_type = Object)]
+    pub parameters: serde_json::Value,
+    /// They hold the same already.
+    pub held: bool,
+    /// They are in its group for good.
+    pub standing: bool,
 }
 
 /// What revoking an entitlement will mean.
@@ -266,6 +343,9 @@ pub struct PlanView {
     pub duration: u32,
     /// Version of the policy that answered.
     pub policy_version: String,
+    /// Whoever sends it must have signed in to the portal within so many seconds.
+    #[serde(default)]
+    pub step_up: Option<u32>,
 }
 
 /// The plan for one entitlement.
@@ -548,6 +628,23 @@ pub struct LogPage {
     pub size: u64,
     /// Go on before this one.
     pub older: Option<u64>,
+    /// Every event of the page hashes to what is in the log.
+    pub intact: bool,
+    /// Actions of the events before the page's end, and how many there are: of a bounded number.
+    pub facets: Vec<(String, u64)>,
+}
+
+/// What checking the log came to.
+#[derive(Debug, Clone)]
+pub struct LogCheck {
+    /// Nothing is wrong.
+    pub holds: bool,
+    /// Events that the newest signed head covers.
+    pub size: u64,
+    /// Events that were hashed again.
+    pub hashed: u64,
+    /// What is wrong.
+    pub problem: Option<String>,
 }
 
 /// An event, for people to read.

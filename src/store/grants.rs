@@ -114,11 +114,7 @@ impl Store {
 
     /// The grants of a request, in the order of its entitlements.
     pub async fn grants_of(&self, request: RequestId) -> Result<Vec<Grant>, StoreError> {
-        let rows = query(concat!("SELECT ", grant_columns!(), " FROM grants WHERE request_id = $1 ORDER BY id"))
-            .bind(request.to_string())
-            .fetch_all(&self.inner.readers)
-            .await?;
-        Ok(readable(&rows, grant))
+        Ok(readable(&self.inner.reads.grants_of.rows(request).await?, grant))
     }
 
     /// Grants, newest first, before the cursor.

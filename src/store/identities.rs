@@ -6,6 +6,7 @@ use sqlx::{any::AnyRow, query};
 
 use super::{
     Page, Store, StoreError, Tx,
+    reads::SubjectKey,
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
@@ -77,14 +78,7 @@ pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
 impl Store {
     /// An identity and its groups at `now`.
     pub async fn subject(&self, id: IdentityId, now: Timestamp) -> Result<Option<Subject>, StoreError> {
-        const SQL: &str = concat!("SELECT ", subject_columns!(), " FROM identities i WHERE i.id = $3");
-        let row = query(SQL)
-            .bind(now.micros())
-            .bind(SEPARATOR)
-            .bind(id.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        row.as_ref().map(subject).transpose()
+        self.inner.reads.subjects.rows(SubjectKey { id, now }).await?.first().map(subject).transpose()
     }
 
     /// The same, by unique name in any case.

@@ -29,6 +29,7 @@ macro_rules! migrations {
             8 "shared access" "0008_shared_access.sql",
             9 "account order" "0009_account_order.sql",
             10 "people" "0010_people.sql",
+            15 "portal" "0015_portal.sql",
         )
     };
 }

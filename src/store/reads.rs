@@ -36,6 +36,25 @@ pub(super) struct MemberKey {
     pub(super) grant: GrantId,
 }
 
+/// Who, with the groups of which instant.
+pub(super) struct SubjectKey {
+    pub(super) id: IdentityId,
+    pub(super) now: Timestamp,
+}
+
+/// What somebody asked for since then, as far as so many newest requests.
+pub(super) struct AskedKey {
+    pub(super) requester: IdentityId,
+    pub(super) since: String,
+    pub(super) most: u32,
+}
+
+/// Who looks at a request since then.
+pub(super) struct TakerKey {
+    pub(super) request: RequestId,
+    pub(super) since: Timestamp,
+}
+
 /// One for each look-up.
 pub(super) struct Reads {
     pub(super) tokens: Arc<SharedRead<TokenKey>>,
@@ -44,6 +63,11 @@ pub(super) struct Reads {
     pub(super) requests: Arc<SharedRead<RequestId>>,
     pub(super) last_expiry: Arc<SharedRead<GrantId>>,
     pub(super) memberships: Arc<SharedRead<MemberKey>>,
+    pub(super) subjects: Arc<SharedRead<SubjectKey>>,
+    pub(super) approvals: Arc<SharedRead<RequestId>>,
+    pub(super) grants_of: Arc<SharedRead<RequestId>>,
+    pub(super) asked: Arc<SharedRead<AskedKey>>,
+    pub(super) takers: Arc<SharedRead<TakerKey>>,
 }
 
 impl Reads {
@@ -98,6 +122,52 @@ impl Reads {
                  AND m.identity_id = v.identity_id AND m.grant_id = v.grant_id) AS by_this_grant \
                  FROM v JOIN groups g ON g.name_key = v.group_key",
                 |q, k| q.bind(k.group.to_lowercase()).bind(k.identity.to_string()).bind(k.grant.to_string()),
+            ),
+            subjects: SharedRead::new(
+                pool(),
+                &["wanted", "now", "separator"],
+                concat!(
+                    "SELECT v.n, ",
+                    subject_columns!("v.now", "v.separator"),
+                    " FROM v JOIN identities i ON i.id = v.wanted"
+                ),
+                |q, k| q.bind(k.id.to_string()).bind(k.now.micros()).bind(SEPARATOR),
+            ),
+            approvals: SharedRead::new(
+                pool(),
+                &["wanted"],
+                concat!(
+                    "SELECT v.n, ",
+                    requests::approval_columns!(),
+                    " FROM v JOIN approvals a ON a.request_id = v.wanted ORDER BY a.at, a.id"
+                ),
+                |q, k| q.bind(k.to_string()),
+            ),
+            grants_of: SharedRead::new(
+                pool(),
+                &["wanted"],
+                concat!(
+                    "SELECT v.n, ",
+                    grants::grant_columns!(),
+                    " FROM v JOIN grants ON grants.request_id = v.wanted ORDER BY grants.id"
+                ),
+                |q, k| q.bind(k.to_string()),
+            ),
+            // One text for each requester: state, space, entitlements; a line for each request.
+            asked: SharedRead::with_limit(
+                pool(),
+                &["requester", "since", "separator"],
+                "SELECT v.n, (SELECT string_agg(c.line, v.separator) FROM (SELECT r.state || ' ' || r.entitlements AS line \
+                 FROM requests r WHERE r.requester_id = v.requester AND r.id >= v.since ORDER BY r.id DESC LIMIT $1) \
+                 AS c) AS lines FROM v",
+                |q, k| q.bind(k.requester.to_string()).bind(k.since.clone()).bind(SEPARATOR),
+                Some(|k| i64::from(k.most)),
+            ),
+            takers: SharedRead::new(
+                pool(),
+                &["wanted", "since"],
+                "SELECT v.n, t.identity_id, t.at FROM v JOIN request_takers t ON t.request_id = v.wanted AND t.at > v.since",
+                |q, k| q.bind(k.request.to_string()).bind(k.since.micros()),
             ),
         }
     }

@@ -69,8 +69,15 @@ pub struct RequestFilter {
     pub approver_groups: Option<Vec<String>>,
 }
 
-const APPROVALS: &str = "SELECT id, request_id, approver_id, groups, approve, comment, ttl, at, via FROM approvals \
-                         WHERE request_id = $1 ORDER BY at, id";
+macro_rules! approval_columns {
+    () => {
+        "a.id, a.request_id, a.approver_id, a.groups, a.approve, a.comment, a.ttl, a.at, a.via"
+    };
+}
+pub(super) use approval_columns;
+
+const APPROVALS: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals a WHERE a.request_id = $1 ORDER BY a.at, a.id");
 
 impl Store {
     /// One request.
@@ -80,8 +87,7 @@ impl Store {
 
     /// The decisions on a request, in order.
     pub async fn approvals(&self, id: RequestId) -> Result<Vec<Approval>, StoreError> {
-        let rows = query(APPROVALS).bind(id.to_string()).fetch_all(&self.inner.readers).await?;
-        rows.iter().map(approval).collect()
+        self.inner.reads.approvals.rows(id).await?.iter().map(approval).collect()
     }
 
     /// Requests, newest first, before the cursor.

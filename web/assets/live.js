@@ -75,6 +75,21 @@ function soon() {
   waiting = setTimeout(refresh, 150);
 }
 
+// What is being read stands still while its reader wants it to.
+for (const button of document.querySelectorAll('[data-pause]')) {
+  const held = () => document.querySelectorAll('main [data-live], main [data-held]');
+  button.hidden = held().length === 0;
+  button.addEventListener('click', () => {
+    const paused = button.getAttribute('aria-pressed') !== 'true';
+    button.setAttribute('aria-pressed', String(paused));
+    button.querySelector('[data-pause-words]').textContent = paused ? 'Go on' : 'Pause';
+    for (const region of held()) {
+      if (paused) { region.removeAttribute('data-live'); region.dataset.held = ''; } else { delete region.dataset.held; region.dataset.live = ''; }
+    }
+    if (!paused) refresh();
+  });
+}
+
 let source = null, lost = 0;
 function follow() {
   if (source || document.hidden || regions().length === 0) return;

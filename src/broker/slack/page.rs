@@ -127,17 +127,7 @@ impl Broker {
         let policy = self.policy();
         let known: Vec<_> = request.entitlements.iter().filter_map(|e| policy.catalog().get(e)).collect();
         let titles = known.iter().map(|e| e.title.clone()).collect();
-        let mut marks = Vec::new();
-        if request.emergency {
-            marks.push("emergency".to_owned());
-        }
-        let sensitivity = known.iter().map(|e| e.sensitivity).max().unwrap_or(0);
-        if sensitivity >= 3 {
-            marks.push(format!("sensitivity {sensitivity} of 4"));
-        }
-        if request.subject != request.requester {
-            marks.push("on behalf of somebody else".to_owned());
-        }
+        let marks = self.risk_marks(&request);
         let who = self.store.subject(request.requester, self.now()).await?;
         let requester = who.map(|s| s.identity.display_name).unwrap_or_default();
         let (terms, trust) = (terms_of(&policy, &request), trust_of(&policy, &request));

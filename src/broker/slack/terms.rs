@@ -79,10 +79,7 @@ impl Broker {
             ));
         }
         if let Some(within) = step_up_of(policy, request).filter(|_| approve) {
-            let proved = ctx.session.map(|s| ctx.now.since(s.proved_at));
-            if proved.is_none_or(|ago| ago > within.as_std()) {
-                return Err(BrokerError::ProveAgain(within));
-            }
+            ctx.proved_within(within)?;
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ const PLACES: [(&str, &str, &str, bool, bool); 8] = [
 ];
 
 /// What a form did, said on the page that follows it. The address carries the key, never the words.
-const SAYINGS: [(&str, &str); 19] = [
+const SAYINGS: [(&str, &str); 25] = [
     ("asked", "Your request is on its way."),
     ("approved", "Your approval is recorded."),
     ("denied", "The request is denied. The requester can ask again."),
@@ -96,6 +96,12 @@ const SAYINGS: [(&str, &str); 19] = [
     ("locked", "The lock is in force: nothing new is granted, and what was open is being taken away."),
     ("lifted", "The lock is lifted."),
     ("proved", "You have signed in again. Nothing is decided yet: look at the terms, and decide now."),
+    ("proved-ask", "You have signed in again. Nothing is sent yet: look at it once more, and send it now."),
+    ("taken-up", "Others see that you look at it."),
+    ("commented", "Your comment is in the timeline."),
+    ("told-again", "It is told again."),
+    ("settled", "It is settled."),
+    ("emergency", "The emergency is recorded, and everybody concerned is told. It is reviewed afterwards."),
     ("slack-linked", "The Slack account acts as you from now on."),
     ("slack-unlinked", "The Slack account acts for nobody any more."),
     ("sign-in-reset", "The next account at the identity provider that comes with this name is theirs."),
@@ -131,7 +137,7 @@ impl Frame {
             csrf: visitor.csrf.clone(),
             theme: visitor.theme,
             // What a form did is said to whoever comes from that form. "Sign in again" comes back from elsewhere.
-            said: key.filter(|key| visitor.from_here || *key == "proved").and_then(saying),
+            said: key.filter(|key| visitor.from_here || key.starts_with("proved")).and_then(saying),
             inbox,
             ..Self::outside(title, now)
         }

@@ -21,7 +21,7 @@ use axum::{
 };
 
 use self::pages::{
-    agents, approvals, audit, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
+    agents, approvals, audit, audit_export, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
     request, request_form, sign_in, slack_link,
 };
 pub use dress::unknown;
@@ -33,11 +33,14 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
     vec![
         ("/", get(my_access::handler)),
         ("/catalog", get(catalog::handler)),
+        ("/catalog/mark", post(catalog::mark)),
         ("/request", get(request_form::open).post(request_form::send)),
         ("/requests/{id}", get(request::handler)),
         ("/requests/{id}/approve", post(decide::approve)),
         ("/requests/{id}/deny", post(decide::deny)),
         ("/requests/{id}/cancel", post(decide::cancel)),
+        ("/requests/{id}/take-up", post(decide::take_up)),
+        ("/requests/{id}/comment", post(decide::comment)),
         ("/approvals", get(approvals::handler)),
         ("/approvals/deny", post(decide::deny_many)),
         ("/grants", get(grants::list)),
@@ -59,6 +62,7 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
         ("/locks", post(locks::fall)),
         ("/locks/{id}/lift", post(locks::lift)),
         ("/audit", get(audit::list)),
+        ("/audit/export", get(audit_export::handler)),
         ("/audit/{id}", get(audit::one)),
         ("/policies", get(policies::handler)),
         ("/live", get(live::handler)),
