@@ -21,3 +21,6 @@ CREATE TABLE policy_versions (
   files     TEXT NOT NULL                       -- JSON: texts by name
 );
 CREATE INDEX policy_versions_age ON policy_versions (loaded_at);
+
+-- Emergencies are looked at again afterwards, however long the history is.
+CREATE INDEX requests_emergency ON requests (id) WHERE emergency = 1;

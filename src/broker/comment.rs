@@ -21,7 +21,9 @@ impl Broker {
         let comment = required_text("comment", &text)?;
         let about = AuditFilter { request: Some(id), ..AuditFilter::default() };
         if self.store.events(&about, 0, MOST_EVENTS).await?.next.is_some() {
-            return Err(BrokerError::TooMany("too much happened about this request already; talk elsewhere".to_owned()));
+            return Err(BrokerError::TooMany(
+                "too much happened about this request already; talk elsewhere".to_owned(),
+            ));
         }
         let mut change = Change::default();
         self.note_request(&mut change, &Cause::from(ctx), "request.commented", &request, json!({"comment": comment}))?;

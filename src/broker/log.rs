@@ -131,9 +131,10 @@ impl Broker {
         }
         for (field, key) in [("actor", &query.actor), ("subject", &query.subject)] {
             let Some(key) = key else { continue };
-            let who = self.find_subject(key, ctx.now).await?.ok_or_else(|| {
-                BrokerError::invalid(field, "nobody here has this name or id")
-            })?;
+            let who = self
+                .find_subject(key, ctx.now)
+                .await?
+                .ok_or_else(|| BrokerError::invalid(field, "nobody here has this name or id"))?;
             filter.mentions.push(format!("\"{field}\":\"{}\"", who.identity.id));
         }
         for (field, value) in [("via", &query.via), ("target", &query.target)] {

@@ -585,6 +585,35 @@ pub struct SimulationView {
     pub policy_version: String,
 }
 
+/// A policy version that was in force.
+#[derive(Debug, Clone)]
+pub struct PolicyVersionView {
+    /// Its name.
+    pub version: String,
+    /// When it was in force first, or again.
+    pub loaded_at: String,
+    /// It is in force now.
+    pub in_force: bool,
+}
+
+/// A file that differs between two policy versions.
+#[derive(Debug, Clone)]
+pub struct ChangedFile {
+    /// Its name.
+    pub name: String,
+    /// What changed, with a few lines around it.
+    pub lines: Vec<ChangedLine>,
+}
+
+/// A line of a comparison.
+#[derive(Debug, Clone)]
+pub struct ChangedLine {
+    /// `+`, `-`, or a space.
+    pub mark: char,
+    /// The line.
+    pub text: String,
+}
+
 /// Somebody who has signed in to the portal.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -617,6 +646,44 @@ pub struct TokenView {
     pub created_at: String,
     /// When it stops working.
     pub expires_at: String,
+    /// When it was used last, to the hour.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<String>,
+}
+
+/// What is told of an identity beside what the directory says.
+#[derive(Debug, Clone)]
+pub struct SheetView {
+    /// The source that owns it.
+    pub source: Option<String>,
+    /// The source's own name for it.
+    pub external_id: Option<String>,
+    /// Groups that it is in for good.
+    pub standing: Vec<String>,
+    /// Groups that it is in by a grant: name, grant, end.
+    pub temporary: Vec<(String, String, Option<String>)>,
+    /// What it asked for, or was asked for it, the newest first.
+    pub asked: Vec<RequestView>,
+    /// What ended because it left.
+    pub lost: Vec<GrantView>,
+}
+
+/// What the latest requests came to.
+#[derive(Debug, Clone, Default)]
+pub struct InsightsView {
+    /// Requests that were looked at: the latest, up to a bound.
+    pub looked_at: u64,
+    /// When the oldest of them was made.
+    pub since: Option<String>,
+    /// By state.
+    pub states: Vec<(String, u64)>,
+    /// By day, oldest first: made, and of these granted without people.
+    pub days: Vec<(String, u64, u64)>,
+    /// By entitlement, the most frequent first: made, denied, and the median of seconds until it was decided by people.
+    pub entitlements: Vec<(String, u64, u64, Option<u64>)>,
+    /// Emergencies.
+    pub emergencies: u64,
 }
 
 /// Part of the log, for people to read.

@@ -56,7 +56,7 @@ pub use identities::Recheck;
 pub use lifecycle::{DueIdentity, Orphaned};
 pub use locks::{Lock, LockKind};
 pub use outbox::{Delivery, Outgoing};
-pub use portal::{AskedLately, PolicyVersion};
+pub use portal::{AskedFigures, AskedLately, PolicyVersion};
 pub use requests::RequestFilter;
 pub use runs::{AccountTask, SyncRun};
 pub use scim_sql::ScimList;

@@ -12,7 +12,7 @@ use super::{
     row::{Reader, readable, to_json},
 };
 use crate::domain::{
-    id::{IdentityId, RequestId},
+    id::{GrantId, IdentityId, RequestId},
     request::RequestState,
     time::Timestamp,
 };
@@ -24,6 +24,23 @@ pub struct AskedLately {
     pub state: RequestState,
     /// What it was for.
     pub entitlements: Vec<String>,
+}
+
+/// A request as far as figures need it.
+#[derive(Debug, Clone)]
+pub struct AskedFigures {
+    /// What became of it.
+    pub state: RequestState,
+    /// What it was for.
+    pub entitlements: Vec<String>,
+    /// An emergency.
+    pub emergency: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was decided.
+    pub decided_at: Option<Timestamp>,
+    /// People had to decide.
+    pub by_people: bool,
 }
 
 /// A policy version that was in force.
@@ -88,6 +105,49 @@ impl Store {
             .fetch_all(&self.inner.readers)
             .await?;
         Ok(readable(&rows, |row| Reader::new("favourites", row).text("entitlement")).into_iter().collect())
+    }
+
+    /// The groups that an identity is in at `now`: name, grant if it is by one, end.
+    pub async fn memberships_of(
+        &self,
+        of: IdentityId,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Option<GrantId>, Option<Timestamp>)>, StoreError> {
+        const SQL: &str = "SELECT g.name, m.grant_id, m.not_after FROM memberships m JOIN groups g ON g.id = m.group_id \
+                           WHERE m.identity_id = $1 AND (m.not_after IS NULL OR m.not_after > $2) \
+                           ORDER BY g.name_key, m.grant_id";
+        let rows = query(SQL).bind(of.to_string()).bind(now.micros()).fetch_all(&self.inner.readers).await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("memberships", row);
+            Ok((r.text("name")?, r.text("grant_id")?.parse().ok(), r.optional_instant("not_after")?))
+        }))
+    }
+
+    /// The latest requests, the newest first, as far as figures need them.
+    pub async fn latest_asked(&self, most: u32) -> Result<Vec<AskedFigures>, StoreError> {
+        const SQL: &str = "SELECT id, state, entitlements, emergency, created_at, decided_at, needs FROM requests \
+                           ORDER BY id DESC LIMIT $1";
+        let rows = query(SQL).bind(i64::from(most)).fetch_all(&self.inner.readers).await?;
+        Ok(readable(&rows, |row| {
+            let r = Reader::new("requests", row);
+            Ok(AskedFigures {
+                state: r.named("state", RequestState::parse)?,
+                entitlements: r.json("entitlements")?,
+                emergency: r.flag("emergency")?,
+                created_at: r.instant("created_at")?,
+                decided_at: r.optional_instant("decided_at")?,
+                by_people: r.text("needs")? != "[]",
+            })
+        }))
+    }
+
+    /// The latest emergencies, the newest first.
+    pub async fn emergencies(&self, most: u32) -> Result<Vec<RequestId>, StoreError> {
+        let rows = query("SELECT id FROM requests WHERE emergency = 1 ORDER BY id DESC LIMIT $1")
+            .bind(i64::from(most))
+            .fetch_all(&self.inner.readers)
+            .await?;
+        Ok(readable(&rows, |row| Reader::new("requests", row).parsed("id")))
     }
 
     /// Policy versions, the newest first.

@@ -180,6 +180,10 @@ async fn a_person_of_the_directory_signs_in_with_the_groups_of_the_directory() {
     let begun = back(&browser, &url).await;
     assert_eq!((begun.status, begun.location()), (StatusCode::SEE_OTHER, "/grants"), "{}", begun.html);
     assert!(!browser.cookies.borrow().contains_key("tidegate-sign-in"), "what was kept for the way is gone");
+    // What the provider wants to see at the end stays in this browser, for one page.
+    let mut cookies = begun.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap());
+    let hint = cookies.find(|c| c.starts_with("tidegate-hint=ey")).expect("a hint for the end");
+    assert!(hint.contains("; Path=/signed-out; ") && hint.contains("; HttpOnly; SameSite=Lax"), "{hint}");
     let me = browser.page("/people/me").await;
     assert!(me.html.contains("<li>engineers</li>") && me.html.contains("by identity provider"), "{}", me.html);
     assert!(!me.html.contains("tidegate-admins"), "what the token says of groups does not matter");
@@ -191,11 +195,25 @@ async fn a_person_of_the_directory_signs_in_with_the_groups_of_the_directory() {
     // Out here, and at the provider too.
     browser.post("/logout", &[]).await;
     let left = browser.page("/signed-out").await;
-    let out = left.html.split("/session/end?").nth(1).expect("the way out at the provider").split('"').next().unwrap();
-    assert!(out.contains("client_id=tidegate") && out.contains("post_logout_redirect_uri="), "{out}");
-    let there =
-        format!("http://127.0.0.1:{}/session/end?{}", idp.port, out.replace("&amp;", "&").replace("&#38;", "&"));
-    assert_eq!(reqwest::get(there).await.unwrap().status(), 200);
+    let there = format!("http://127.0.0.1:{}/session/end", idp.port);
+    assert!(left.html.contains(&format!("action=\"{there}\"")), "{}", left.html);
+    let leads = format!("form-action 'self' http://127.0.0.1:{};", idp.port);
+    assert!(left.header("content-security-policy").contains(&leads), "{}", left.header("content-security-policy"));
+    let hint = left.field("id_token_hint");
+    assert!(!left.html.contains("session/end?"), "the token is in no address");
+    #[allow(clippy::disallowed_methods, reason = "the browser of the person who leaves")]
+    let client = reqwest::Client::new();
+    let leave = async |hint: &str| {
+        let form = [
+            ("client_id", left.field("client_id")),
+            ("post_logout_redirect_uri", left.field("post_logout_redirect_uri")),
+            ("id_token_hint", hint.to_owned()),
+        ];
+        client.post(&there).form(&form).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(leave(&hint).await, 200, "the provider knows what it made");
+    let broken = format!("{}x", &hint[..hint.len() - 4]);
+    assert_eq!(leave(&broken).await, 400, "and believes nothing else");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

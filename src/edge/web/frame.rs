@@ -62,7 +62,7 @@ pub struct Frame {
 }
 
 /// Path, words, symbol, for whom, and whether it is in the bar of a phone.
-const PLACES: [(&str, &str, &str, bool, bool); 8] = [
+const PLACES: [(&str, &str, &str, bool, bool); 13] = [
     ("/", "My access", "gate", false, true),
     ("/catalog", "Catalog", "search", false, true),
     ("/approvals", "Approvals", "inbox", false, true),
@@ -71,10 +71,15 @@ const PLACES: [(&str, &str, &str, bool, bool); 8] = [
     ("/agents", "Agents", "agent", false, false),
     ("/audit", "Audit", "log", false, false),
     ("/policies", "Policies", "scales", false, false),
+    ("/directory", "Directory", "sync", true, false),
+    ("/insights", "Insights", "chart", true, false),
+    ("/integrations", "Integrations", "plug", true, false),
+    ("/system", "System", "pulse", true, false),
+    ("/break-glass", "Break glass", "alert", false, false),
 ];
 
 /// What a form did, said on the page that follows it. The address carries the key, never the words.
-const SAYINGS: [(&str, &str); 25] = [
+const SAYINGS: [(&str, &str); 27] = [
     ("asked", "Your request is on its way."),
     ("approved", "Your approval is recorded."),
     ("denied", "The request is denied. The requester can ask again."),
@@ -100,6 +105,8 @@ const SAYINGS: [(&str, &str); 25] = [
     ("taken-up", "Others see that you look at it."),
     ("commented", "Your comment is in the timeline."),
     ("told-again", "It is told again."),
+    ("begun", "It has begun. What it found stands here when it is done."),
+    ("checked", "The target was checked: see what was found."),
     ("settled", "It is settled."),
     ("emergency", "The emergency is recorded, and everybody concerned is told. It is reviewed afterwards."),
     ("slack-linked", "The Slack account acts as you from now on."),

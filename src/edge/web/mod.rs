@@ -21,8 +21,9 @@ use axum::{
 };
 
 use self::pages::{
-    agents, approvals, audit, audit_export, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
-    request, request_form, sign_in, slack_link,
+    agents, approvals, audit, audit_export, break_glass, catalog, claim, decide, directory, grants, insights,
+    integrations, live, locks, machine, my_access, people, policies, request, request_form, sign_in, slack_link,
+    system,
 };
 pub use dress::unknown;
 
@@ -65,6 +66,16 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
         ("/audit/export", get(audit_export::handler)),
         ("/audit/{id}", get(audit::one)),
         ("/policies", get(policies::handler)),
+        ("/directory", get(directory::handler)),
+        ("/directory/sources/{name}/accept", post(directory::accept)),
+        ("/directory/sync/{name}", post(directory::run)),
+        ("/directory/tasks/{id}/done", post(directory::done)),
+        ("/insights", get(insights::handler)),
+        ("/integrations", get(integrations::handler)),
+        ("/integrations/{id}/replay", post(integrations::replay)),
+        ("/system", get(system::handler)),
+        ("/system/targets/{id}/check", post(system::check)),
+        ("/break-glass", get(break_glass::open).post(break_glass::send)),
         ("/live", get(live::handler)),
         ("/login", get(sign_in::open)),
         ("/login/dev", post(sign_in::choose)),

@@ -141,13 +141,16 @@ pub async fn list(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): R
     };
     let (status, log, trouble) = match found {
         Ok(log) => (http::StatusCode::OK, log, None),
-        Err(problem) if problem.kind().status().is_client_error() && problem.kind().status() != http::StatusCode::NOT_FOUND => {
+        Err(problem)
+            if problem.kind().status().is_client_error() && problem.kind().status() != http::StatusCode::NOT_FOUND =>
+        {
             (problem.kind().status(), None, Some(problem.detail().to_owned()))
         }
         Err(problem) => return Err(problem),
     };
     let (log, everything) = log.map_or((None, false), |(log, everything)| (Some(log), everything));
-    let check = if ctx.sees_everything() && given.get("verify").is_some() { Some(broker.check_log(ctx).await?) } else { None };
+    let check =
+        if ctx.sees_everything() && given.get("verify").is_some() { Some(broker.check_log(ctx).await?) } else { None };
     let row = |entry: LogEntry| {
         let (what, icon) = happening(&entry.action);
         Row { what, icon, at: words::when_of(now, &entry.at), facts: pretty(&entry.details), entry }

@@ -173,8 +173,7 @@ mod tests {
             target: Some("=HYPERLINK(\"x\")".to_owned()),
             ..crate::domain::audit::tests::event("grant.ended", serde_json::json!({"a": "x,y"}))
         };
-        let stored =
-            EventView { seq: 7, leaf: event.leaf(), hash: "ab".to_owned(), event: serde_json::Value::Null };
+        let stored = EventView { seq: 7, leaf: event.leaf(), hash: "ab".to_owned(), event: serde_json::Value::Null };
         let line = row(&stored, &event);
         assert!(line.contains(",\"'=HYPERLINK(\"\"x\"\")\",") && line.starts_with("7,2026-"), "{line}");
         assert!(line.ends_with(",ab,\"{\"\"a\"\":\"\"x,y\"\"}\"\n"), "{line}");

@@ -153,7 +153,8 @@ pub async fn handler(
         (all || o.askable())
             && (!marked || o.favourite)
             && (label.is_empty() || o.labels.contains(&label))
-            && (system.is_empty() || o.system == system) && (words.is_empty() || o.matches(&words))
+            && (system.is_empty() || o.system == system)
+            && (words.is_empty() || o.matches(&words))
     };
     let page_of = Page {
         frame: visitor.frame("Catalog", "/catalog").await?,

@@ -167,7 +167,12 @@ pub async fn device_answer(State(edge): State<Edge>, posted: Posted) -> Result<R
         carry_through(async move { broker.decide_device_sign_in(&ctx, &code, yes).await }).await?;
         return device_page(&visitor, Device { done: Some(yes), ..empty_device(now) }).await;
     }
-    let facts = (found.client, found.address, words::distance(now, found.begun), words::clock("lapses", now, found.begun, found.lapses));
+    let facts = (
+        found.client,
+        found.address,
+        words::distance(now, found.begun),
+        words::clock("lapses", now, found.begun, found.lapses),
+    );
     device_page(&visitor, Device { found: Some(facts), ..blank }).await
 }
 
