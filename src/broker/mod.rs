@@ -27,6 +27,7 @@ mod log;
 mod oauth;
 mod observe;
 mod open;
+mod page_view;
 mod permissions;
 mod person;
 mod policy_history;

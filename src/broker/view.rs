@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use super::source_view::{SourceTokenView, SourceView};
+pub use super::{
+    page_view::{
+        ChangedFile, ChangedLine, GainView, HeldView, InsightsView, LogCheck, LogEntry, LogPage, PermissionsView,
+        PolicyVersionView, RequesterContext, SheetView, TakenUpView,
+    },
+    source_view::{SourceTokenView, SourceView},
+};
 use crate::{
     domain::{
         capability::{RevocationClass, Rights},
@@ -248,71 +254,6 @@ pub struct RequestView {
     /// What its subject has now and would have then, while it waits; in the detail only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<PermissionsView>,
-}
-
-/// Who looks at a request.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct TakenUpView {
-    /// Who.
-    pub by: IdentityRef,
-    /// Since when.
-    pub at: String,
-}
-
-/// What an approver likes to know of whoever asks: their requests of the last 30 days, counted up to 50, and what stands out.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct RequesterContext {
-    /// They are on call now.
-    pub on_call: bool,
-    /// Requests.
-    pub asked: u32,
-    /// Of these: approved.
-    pub approved: u32,
-    /// Of these: denied.
-    pub denied: u32,
-    /// Of these: nobody decided in time.
-    pub lapsed: u32,
-    /// What makes this request stand out, in words.
-    pub marks: Vec<String>,
-}
-
-/// What a request would change for its subject.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct PermissionsView {
-    /// What they hold on the same targets now.
-    pub holds: Vec<HeldView>,
-    /// What they would hold then.
-    pub gains: Vec<GainView>,
-}
-
-/// Something that somebody holds.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct HeldView {
-    /// What.
-    pub entitlement: String,
-    /// Where.
-    pub target: String,
-    /// What it is there: roles, scopes, principals, group.
-    #[schema(value_type = Object)]
-    pub parameters: serde_json::Value,
-    /// Its end; `null` before it is open.
-    pub not_after: Option<String>,
-}
-
-/// Something that somebody would hold.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct GainView {
-    /// What.
-    pub entitlement: String,
-    /// Where.
-    pub target: String,
-    /// What it is there: roles, scopes, principals, group.
-    #[schema(value_type = Object)]
-    pub parameters: serde_json::Value,
-    /// They hold the same already.
-    pub held: bool,
-    /// They are in its group for good.
-    pub standing: bool,
 }
 
 /// What revoking an entitlement will mean.
@@ -585,35 +526,6 @@ pub struct SimulationView {
     pub policy_version: String,
 }
 
-/// A policy version that was in force.
-#[derive(Debug, Clone)]
-pub struct PolicyVersionView {
-    /// Its name.
-    pub version: String,
-    /// When it was in force first, or again.
-    pub loaded_at: String,
-    /// It is in force now.
-    pub in_force: bool,
-}
-
-/// A file that differs between two policy versions.
-#[derive(Debug, Clone)]
-pub struct ChangedFile {
-    /// Its name.
-    pub name: String,
-    /// What changed, with a few lines around it.
-    pub lines: Vec<ChangedLine>,
-}
-
-/// A line of a comparison.
-#[derive(Debug, Clone)]
-pub struct ChangedLine {
-    /// `+`, `-`, or a space.
-    pub mark: char,
-    /// The line.
-    pub text: String,
-}
-
 /// Somebody who has signed in to the portal.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -650,95 +562,4 @@ pub struct TokenView {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<String>,
-}
-
-/// What is told of an identity beside what the directory says.
-#[derive(Debug, Clone)]
-pub struct SheetView {
-    /// The source that owns it.
-    pub source: Option<String>,
-    /// The source's own name for it.
-    pub external_id: Option<String>,
-    /// Groups that it is in for good.
-    pub standing: Vec<String>,
-    /// Groups that it is in by a grant: name, grant, end.
-    pub temporary: Vec<(String, String, Option<String>)>,
-    /// What it asked for, or was asked for it, the newest first.
-    pub asked: Vec<RequestView>,
-    /// What ended because it left.
-    pub lost: Vec<GrantView>,
-}
-
-/// What the latest requests came to.
-#[derive(Debug, Clone, Default)]
-pub struct InsightsView {
-    /// Requests that were looked at: the latest, up to a bound.
-    pub looked_at: u64,
-    /// When the oldest of them was made.
-    pub since: Option<String>,
-    /// By state.
-    pub states: Vec<(String, u64)>,
-    /// By day, oldest first: made, and of these granted without people.
-    pub days: Vec<(String, u64, u64)>,
-    /// By entitlement, the most frequent first: made, denied, and the median of seconds until it was decided by people.
-    pub entitlements: Vec<(String, u64, u64, Option<u64>)>,
-    /// Emergencies.
-    pub emergencies: u64,
-}
-
-/// Part of the log, for people to read.
-#[derive(Debug, Clone)]
-pub struct LogPage {
-    /// The events.
-    pub entries: Vec<LogEntry>,
-    /// Events in the whole log.
-    pub size: u64,
-    /// Go on before this one.
-    pub older: Option<u64>,
-    /// Every event of the page hashes to what is in the log.
-    pub intact: bool,
-    /// Actions of the events before the page's end, and how many there are: of a bounded number.
-    pub facets: Vec<(String, u64)>,
-}
-
-/// What checking the log came to.
-#[derive(Debug, Clone)]
-pub struct LogCheck {
-    /// Nothing is wrong.
-    pub holds: bool,
-    /// Events that the newest signed head covers.
-    pub size: u64,
-    /// Events that were hashed again.
-    pub hashed: u64,
-    /// What is wrong.
-    pub problem: Option<String>,
-}
-
-/// An event, for people to read.
-#[derive(Debug, Clone, Default)]
-pub struct LogEntry {
-    /// Leaf index.
-    pub seq: u64,
-    /// Id of the event.
-    pub id: String,
-    /// RFC 6962 leaf hash, hex.
-    pub hash: String,
-    /// When.
-    pub at: String,
-    /// `request.created`, `grant.active`…
-    pub action: String,
-    /// Who did it; nobody if it was the broker itself.
-    pub actor: Option<String>,
-    /// Whom it concerns, if it is somebody else.
-    pub subject: Option<String>,
-    /// Which surface.
-    pub via: String,
-    /// Which request.
-    pub request: Option<String>,
-    /// Which grant.
-    pub grant: Option<String>,
-    /// Which target.
-    pub target: Option<String>,
-    /// Facts.
-    pub details: serde_json::Value,
 }

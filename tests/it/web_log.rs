@@ -21,7 +21,7 @@ async fn the_query_bar_finds_what_it_is_asked_for(db: Db) {
     let (ana, ben, eve) =
         (Browser::of(&app, "ana").await, Browser::of(&app, "ben").await, Browser::of(&app, "eve").await);
     let request = ana.ask("tokens:orders-admin", "order 4411").await;
-    app.world.advance(3600);
+    app.world.advance(1800);
     let middle = app.world.now().to_string();
     ben.decide(&request, "approve", &[]).await;
     let find = async |q: &str| {
