@@ -1,6 +1,6 @@
 //! Policy versions that were in force, what changed between two of them, and what their own cases say.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use similar::{ChangeTag, TextDiff};
 
@@ -67,7 +67,7 @@ impl Broker {
         only_readers(ctx)?;
         let policy = self.policy();
         // It takes a while, and nobody else shall wait for it.
-        let report = tokio::task::spawn_blocking(move || test_set(&Arc::clone(&policy))).await;
+        let report = tokio::task::spawn_blocking(move || test_set(&policy)).await;
         report.map_err(|e| BrokerError::State(format!("the cases could not be run: {e}")))
     }
 }

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use tidegate::broker::{
     BrokerError,
-    input::{Ask, Decide},
+    input::{Ask, Decide, Paging},
 };
 
 use crate::{
@@ -39,9 +39,9 @@ async fn an_approver_is_told_of_whoever_asks(db: Db) {
     // What was long ago does not count.
     world.advance(31 * 86_400);
     let id = world.ask("ana", want(ADMIN, 600)).await.unwrap().id.parse().unwrap();
-    world.broker.deny(&ben_now(&world).await, id, Decide::default()).await.unwrap();
+    world.broker.deny(&world.who("ben").await, id, Decide::default()).await.unwrap();
     let pending = world.ask("ana", want(ADMIN, 3600 * 2)).await.unwrap();
-    let urgent = world.broker.urgent(&ben_now(&world).await, Default::default()).await.unwrap();
+    let urgent = world.broker.urgent(&world.who("ben").await, Paging::default()).await.unwrap();
     assert_eq!(urgent.items.len(), 1);
     let context = urgent.items[0].context.clone().expect("for whoever decides");
     assert_eq!((context.asked, context.approved, context.denied, context.lapsed), (2, 0, 1, 0));
@@ -54,13 +54,9 @@ async fn an_approver_is_told_of_whoever_asks(db: Db) {
     on_call(&world).await;
     let ana = world.in_portal("ana").await;
     world.broker.ask(&ana, Ask { emergency: true, ..want(LEDGER, 600) }).await.unwrap();
-    let urgent = world.broker.urgent(&ben_now(&world).await, Default::default()).await.unwrap();
+    let urgent = world.broker.urgent(&world.who("ben").await, Paging::default()).await.unwrap();
     assert!(urgent.items[0].emergency);
     assert!(urgent.items[0].context.as_ref().unwrap().marks.contains(&"emergency".to_owned()));
-}
-
-async fn ben_now(world: &World) -> tidegate::broker::Ctx {
-    world.who("ben").await
 }
 
 async fn whoever_looks_at_a_request_is_seen_for_ten_minutes_and_binds_nobody(db: Db) {

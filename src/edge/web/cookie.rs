@@ -19,11 +19,13 @@ const THEME: &str = "tidegate-theme";
 
 /// With TLS, `__Host-` binds it to this very host: no neighbour under the same domain can plant one.
 fn full_name(portal: &Portal, name: &str) -> String {
-    match portal.is_secure() {
+    if !portal.is_secure() {
+        name.to_owned()
+    } else if name == HINT {
         // What is bound to the host goes to every page of it; this one goes to a single page.
-        true if name == HINT => format!("__Secure-{name}"),
-        true => format!("__Host-{name}"),
-        false => name.to_owned(),
+        format!("__Secure-{name}")
+    } else {
+        format!("__Host-{name}")
     }
 }
 

@@ -376,11 +376,6 @@ impl Taken {
     }
 }
 
-/// Does whoever reads it look at it already?
-pub fn looks_already(taken: &Option<Taken>) -> bool {
-    taken.as_ref().is_some_and(|t| t.me)
-}
-
 /// What an entitlement is at its target, a line for each parameter.
 pub fn parameter_lines(parameters: &Value) -> Vec<String> {
     let text = |value: &Value| match value {

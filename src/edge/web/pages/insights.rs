@@ -24,7 +24,7 @@ const WIDTH: usize = 20;
 
 /// A day in the picture.
 struct Day {
-    day: String,
+    date: String,
     made: u64,
     auto: u64,
     x: usize,
@@ -65,7 +65,7 @@ pub async fn handler(State(edge): State<Edge>, visitor: Visitor) -> Result<Respo
     let most = view.days.iter().map(|(_, made, _)| *made).max().unwrap_or(0).max(1);
     let tall = |n: u64| n.saturating_mul(HEIGHT) / most;
     let days = view.days.iter().enumerate().map(|(n, (day, made, auto))| Day {
-        day: day.clone(),
+        date: day.clone(),
         made: *made,
         auto: *auto,
         x: n * WIDTH + 2,
