@@ -61,6 +61,14 @@ impl Draft {
         }
     }
 
+    /// Within which time whoever asks must have shown who they are: what policy wants, and in an emergency, where nobody
+    /// has time to look twice, what the catalog wants of approvers too.
+    fn step_up(&self) -> Option<Ttl> {
+        let wanted = self.decisions.iter().filter_map(|d| d.step_up);
+        let catalog = self.entitlements.iter().filter(|_| self.inputs.emergency).filter_map(|e| e.step_up);
+        wanted.chain(catalog).min()
+    }
+
     /// Whose approvals are needed: one need for each distinct set of groups, with its largest count.
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = Vec::new();
@@ -104,6 +112,9 @@ impl Broker {
                 conditions.extend(decision.conditions.into_iter().filter(|c| !c.met));
             }
             return Err(BrokerError::Denied { reasons, conditions });
+        }
+        if let Some(within) = draft.step_up() {
+            ctx.proved_within(within)?;
         }
         let request = self.request_of(ctx, &ask, &draft)?;
         if request.state == RequestState::Pending {
@@ -232,6 +243,7 @@ impl Broker {
             approvals: ApprovalsView { needed: quorum.needed, have: 0, from: groups_of(&needs) },
             duration: draft.inputs.ttl.seconds(),
             policy_version: draft.policy.version().to_owned(),
+            step_up: draft.step_up().map(Ttl::seconds),
         }
     }
 

@@ -41,23 +41,6 @@ impl Broker {
         Ok(List { items: page.items.iter().map(shown).collect(), next: page.next })
     }
 
-    /// The events before `before`, or the newest, latest first, in words: for people who read the whole log.
-    pub async fn log_page(&self, ctx: &Ctx, before: Option<u64>, rows: u32) -> Result<LogPage, BrokerError> {
-        if !ctx.sees_everything() {
-            return Err(BrokerError::Forbidden("auditors see the whole log; others see what belongs to a request"));
-        }
-        let size = self.store.audit_size().await?;
-        let end = before.unwrap_or(size).min(size);
-        let start = end.saturating_sub(u64::from(rows));
-        let count = u32::try_from(end.saturating_sub(start)).unwrap_or(rows);
-        let page = self.store.events(&AuditFilter::default(), start, count.max(1)).await?;
-        let mut entries = Vec::with_capacity(page.items.len());
-        for stored in page.items.iter().filter(|e| e.seq < end).rev() {
-            entries.push(self.log_entry(stored).await);
-        }
-        Ok(LogPage { entries, size, older: (start > 0).then_some(start) })
-    }
-
     /// The events about one request, grant or call, oldest first, in words.
     pub async fn log_of(&self, ctx: &Ctx, query: AuditQuery) -> Result<LogPage, BrokerError> {
         let found = self.audit(ctx, query).await?;
@@ -67,10 +50,10 @@ impl Broker {
             let hash = hex::decode(&view.hash).unwrap_or_default();
             entries.push(self.log_entry(&StoredEvent { seq: view.seq, leaf: view.leaf, hash }).await);
         }
-        Ok(LogPage { entries, size, older: None })
+        Ok(LogPage { entries, size, older: None, intact: true, facets: Vec::new() })
     }
 
-    async fn log_entry(&self, stored: &StoredEvent) -> LogEntry {
+    pub(super) async fn log_entry(&self, stored: &StoredEvent) -> LogEntry {
         let mut entry = LogEntry { seq: stored.seq, hash: hex::encode(&stored.hash), ..LogEntry::default() };
         let Ok(event) = serde_json::from_str::<Event>(&stored.leaf) else {
             "an event that cannot be read".clone_into(&mut entry.action);
@@ -214,7 +197,7 @@ fn corrupt(stored: &StoredEvent, what: &str) -> BrokerError {
     StoreError::Corrupt { table: "audit_events", id: stored.seq.to_string(), what: what.to_owned() }.into()
 }
 
-fn shown(stored: &StoredEvent) -> EventView {
+pub(super) fn shown(stored: &StoredEvent) -> EventView {
     EventView {
         seq: stored.seq,
         hash: hex::encode(&stored.hash),

@@ -1,9 +1,10 @@
 //! Who acts, through which surface, when: the first parameter of every verb.
 
+use super::BrokerError;
 use crate::domain::{
     id::{CorrelationId, IdentityId, SessionId},
     identity::{ADMIN_GROUP, AUDITOR_GROUP, Subject},
-    time::Timestamp,
+    time::{Timestamp, Ttl},
 };
 
 /// The context of one call.
@@ -41,6 +42,12 @@ impl Ctx {
     /// May administer: revoke, lock, attest, see everything.
     pub fn is_admin(&self) -> bool {
         self.actor.is_in(ADMIN_GROUP)
+    }
+
+    /// Has the actor shown who they are within this time, in the session that this call is made in? A token shows nothing.
+    pub fn proved_within(&self, within: Ttl) -> Result<(), BrokerError> {
+        let ago = self.session.map(|s| self.now.since(s.proved_at));
+        if ago.is_none_or(|ago| ago > within.as_std()) { Err(BrokerError::ProveAgain(within)) } else { Ok(()) }
     }
 
     /// May see everything.

@@ -39,8 +39,8 @@ pub enum BrokerError {
     Forbidden(&'static str),
     /// It was too long ago that the actor showed who they are.
     #[error(
-        "approving this wants that you signed in within the last {0}: open the request in the portal and sign in again; \
-         nothing was decided"
+        "this wants that you signed in within the last {0}: do it in the portal, where you sign in again; nothing was \
+         changed"
     )]
     ProveAgain(Ttl),
     /// A kill switch is in force.

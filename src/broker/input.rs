@@ -173,6 +173,25 @@ pub struct AuditQuery {
     pub page: Paging,
 }
 
+/// Which events of the whole log.
+#[derive(Debug, Clone, Default)]
+pub struct LogQuery {
+    /// Only these: `grant.ended`, or all that begin so: `grant.`.
+    pub action: Option<String>,
+    /// Only done by this identity: id or unique name.
+    pub actor: Option<String>,
+    /// Only concerning this identity: id or unique name.
+    pub subject: Option<String>,
+    /// Only by this surface.
+    pub via: Option<String>,
+    /// Only on this target.
+    pub target: Option<String>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}
+
 /// What would policy say?
 #[derive(Debug, Clone)]
 pub struct Simulate {

@@ -1,10 +1,9 @@
 //! Reads, with their visibility: look-up and authorisation are one call, and what you may not see is not there.
 
-use futures::{future::join_all, try_join};
+use futures::future::{join_all, try_join};
 
 use super::{
     Broker, BrokerError, Ctx,
-    decide::still_pending,
     input::{GrantQuery, Paging, RequestQuery, Role, Simulate},
     view::{EntitlementView, GrantView, IdentityView, List, MeView, RequestView, TimelineEntry},
 };
@@ -15,7 +14,8 @@ use crate::{
         grant::Grant,
         id::{GrantId, IdentityId, RequestId},
         identity::Subject,
-        request::{Approval, Request},
+        request::{Request, RequestState},
+        time::Ttl,
     },
     store::{AuditFilter, GrantFilter, RequestFilter, StoreError},
 };
@@ -69,6 +69,7 @@ impl Broker {
                 revocation_class: revocation.revocation_class,
                 residual_window: revocation.residual_window,
                 residual_window_text: revocation.residual_window_text,
+                step_up: decision.step_up.map(Ttl::seconds),
             });
         }
         Ok(List { items, next: None })
@@ -83,33 +84,19 @@ impl Broker {
             _ => filter.party = Some(ctx.actor_id()),
         }
         let page = self.store.requests(&filter, query.page.after.as_deref(), query.page.rows()).await?;
-        // Side by side, so that the look-ups of all of them are few.
-        let views = page.items.iter().map(async |request| {
-            let (grants, approvals) = try_join!(self.store.grants_of(request.id), self.store.approvals(request.id))?;
-            let mut view = self.render_request(request, grants, &approvals).await?;
-            if query.role == Some(Role::Approver) {
-                view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
-            }
-            Ok::<_, BrokerError>(view)
-        });
-        Ok(List { items: readable(join_all(views).await)?, next: page.next })
+        let deciding = query.role == Some(Role::Approver);
+        // Asked together, so that the look-ups of all rows are few statements.
+        let rows = join_all(page.items.iter().map(|request| self.request_row(ctx, request, deciding))).await;
+        Ok(List { items: readable(rows)?, next: page.next })
     }
 
-    /// What waits for those who decide like the caller, the most urgent first: emergencies, then what lapses first.
-    pub async fn urgent(&self, ctx: &Ctx, page: Paging) -> Result<List<RequestView>, BrokerError> {
-        let found = self.store.urgent_requests(&ctx.actor.groups, page.after.as_deref(), page.rows()).await?;
-        let views = found.items.iter().map(async |request| {
-            let approvals = self.store.approvals(request.id).await?;
-            let mut view = self.render_request(request, Vec::new(), &approvals).await?;
+    async fn request_row(&self, ctx: &Ctx, request: &Request, deciding: bool) -> Result<RequestView, BrokerError> {
+        let (grants, approvals) = try_join(self.store.grants_of(request.id), self.store.approvals(request.id)).await?;
+        let mut view = self.render_request(request, grants, &approvals).await?;
+        if deciding {
             view.can_decide = Some(self.can_decide(ctx, request, &approvals).await?);
-            Ok::<_, BrokerError>(view)
-        });
-        Ok(List { items: readable(join_all(views).await)?, next: found.next })
-    }
-
-    /// How many requests wait for the caller, counted up to 100.
-    pub async fn inbox(&self, ctx: &Ctx) -> Result<u32, BrokerError> {
-        Ok(self.store.pending_before(&ctx.actor.groups, ctx.actor_id(), 100).await?)
+        }
+        Ok(view)
     }
 
     /// One request with its timeline and decision trace.
@@ -121,21 +108,20 @@ impl Broker {
         let decisions = join_all(approvals.iter().map(|approval| self.render_approval(approval))).await;
         view.can_decide = Some(self.can_decide(ctx, &request, &approvals).await?);
         view.decisions = Some(decisions);
+        view.taken_up = self.taken_up(&request).await?;
+        if request.state == RequestState::Pending
+            && let Some(subject) = self.store.subject(request.subject, ctx.now).await?
+        {
+            view.permissions = Some(self.permissions(&request, &subject).await?);
+        }
+        if view.can_decide == Some(true)
+            && let Some(requester) = self.store.subject(request.requester, ctx.now).await?
+        {
+            view.context = Some(self.context_of(&request, &requester).await?);
+        }
         view.trace = Some(request.trace);
         view.timeline = Some(self.timeline(AuditFilter { request: Some(id), ..AuditFilter::default() }).await?);
         Ok(view)
-    }
-
-    /// May the caller decide on it now? The one answer to that, for every surface.
-    async fn can_decide(&self, ctx: &Ctx, request: &Request, approvals: &[Approval]) -> Result<bool, BrokerError> {
-        let decided = approvals.iter().any(|a| a.approver == ctx.actor_id());
-        if decided || still_pending(request, ctx).is_err() {
-            return Ok(false);
-        }
-        let subject = |id| self.store.subject(id, ctx.now);
-        let (requester, subject) = try_join!(subject(request.requester), subject(request.subject))?;
-        let (Some(requester), Some(subject)) = (requester, subject) else { return Ok(false) };
-        Ok(Self::may_decide(ctx, &self.policy(), request, &requester, &subject).is_ok())
     }
 
     pub(super) async fn timeline(&self, filter: AuditFilter) -> Result<Vec<TimelineEntry>, BrokerError> {
@@ -255,7 +241,7 @@ impl Broker {
 }
 
 /// What cannot be read harms no other row of a list.
-fn readable(views: Vec<Result<RequestView, BrokerError>>) -> Result<Vec<RequestView>, BrokerError> {
+pub(super) fn readable(views: Vec<Result<RequestView, BrokerError>>) -> Result<Vec<RequestView>, BrokerError> {
     let mut items = Vec::with_capacity(views.len());
     for view in views {
         match view {

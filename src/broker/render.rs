@@ -18,7 +18,7 @@ use crate::{
         capability::RevocationClass,
         grant::{Grant, GrantState},
         id::IdentityId,
-        identity::Subject,
+        identity::{Identity, Subject},
         request::{Approval, Quorum, Request, RequestState},
         time::Timestamp,
     },
@@ -39,9 +39,14 @@ impl Broker {
         }
         let found = self.store.subject(id, Timestamp::default()).await.ok().flatten();
         let Some(subject) = found else { return id.to_string().into() };
-        let name: Arc<str> = subject.identity.name.into();
+        self.remember_name(&subject.identity)
+    }
+
+    /// A name that was read beside something else need not be read again.
+    pub(super) fn remember_name(&self, identity: &Identity) -> Arc<str> {
+        let name: Arc<str> = identity.name.as_str().into();
         if let Ok(mut names) = self.names.lock() {
-            names.put(id, (Arc::clone(&name), now));
+            names.put(identity.id, (Arc::clone(&name), self.now()));
         }
         name
     }
@@ -166,6 +171,9 @@ impl Broker {
             timeline: None,
             trace: None,
             can_decide: None,
+            taken_up: None,
+            context: None,
+            permissions: None,
         })
     }
 

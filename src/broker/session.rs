@@ -390,6 +390,7 @@ fn token_view(t: &Token) -> TokenView {
         label: t.label.clone(),
         created_at: t.created_at.to_string(),
         expires_at: t.expires_at.to_string(),
+        last_used_at: t.last_used_at.map(|at| at.to_string()),
     }
 }
 

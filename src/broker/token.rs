@@ -148,6 +148,7 @@ impl Broker {
             created_at: now,
             expires_at: now.plus(ttl),
             session: None,
+            last_used_at: None,
         };
         Ok((token, secret))
     }

@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use super::source_view::{SourceTokenView, SourceView};
+pub use super::{
+    page_view::{
+        ChangedFile, ChangedLine, GainView, HeldView, InsightsView, LogCheck, LogEntry, LogPage, PermissionsView,
+        PolicyVersionView, RequesterContext, SheetView, TakenUpView,
+    },
+    source_view::{SourceTokenView, SourceView},
+};
 use crate::{
     domain::{
         capability::{RevocationClass, Rights},
@@ -119,6 +125,9 @@ pub struct EntitlementView {
     pub residual_window: u32,
     /// The same in words.
     pub residual_window_text: String,
+    /// Whoever asks must have signed in to the portal within so many seconds.
+    #[serde(default)]
+    pub step_up: Option<u32>,
 }
 
 /// How many approvals there are, and from whom they come.
@@ -241,6 +250,15 @@ pub struct RequestView {
     /// Can the caller decide on it now?
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_decide: Option<bool>,
+    /// Who looks at it at the moment; anybody may still decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_up: Option<TakenUpView>,
+    /// What is worth knowing of whoever asks; for those who decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<RequesterContext>,
+    /// What its subject has now and would have then, while it waits; in the detail only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<PermissionsView>,
 }
 
 /// What revoking an entitlement will mean.
@@ -271,6 +289,9 @@ pub struct PlanView {
     pub duration: u32,
     /// Version of the policy that answered.
     pub policy_version: String,
+    /// Whoever sends it must have signed in to the portal within so many seconds.
+    #[serde(default)]
+    pub step_up: Option<u32>,
 }
 
 /// The plan for one entitlement.
@@ -542,44 +563,8 @@ pub struct TokenView {
     pub created_at: String,
     /// When it stops working.
     pub expires_at: String,
-}
-
-/// Part of the log, for people to read.
-#[derive(Debug, Clone)]
-pub struct LogPage {
-    /// The events.
-    pub entries: Vec<LogEntry>,
-    /// Events in the whole log.
-    pub size: u64,
-    /// Go on before this one.
-    pub older: Option<u64>,
-}
-
-/// An event, for people to read.
-#[derive(Debug, Clone, Default)]
-pub struct LogEntry {
-    /// Leaf index.
-    pub seq: u64,
-    /// Id of the event.
-    pub id: String,
-    /// RFC 6962 leaf hash, hex.
-    pub hash: String,
-    /// When.
-    pub at: String,
-    /// `request.created`, `grant.active`…
-    pub action: String,
-    /// Who did it; nobody if it was the broker itself.
-    pub actor: Option<String>,
-    /// Whom it concerns, if it is somebody else.
-    pub subject: Option<String>,
-    /// Which surface.
-    pub via: String,
-    /// Which request.
-    pub request: Option<String>,
-    /// Which grant.
-    pub grant: Option<String>,
-    /// Which target.
-    pub target: Option<String>,
-    /// Facts.
-    pub details: serde_json::Value,
+    /// When it was used last, to the hour.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<String>,
 }

@@ -76,6 +76,9 @@ pub struct Decision {
     pub conditions: Vec<Condition>,
     /// The policies that decided.
     pub reasons: Vec<Reason>,
+    /// Whoever asks has shown the identity provider who they are within this time, in the portal.
+    #[serde(default)]
+    pub step_up: Option<Ttl>,
 }
 
 /// The outcome of `Approve` or `Mint`: yes or no, with reasons.

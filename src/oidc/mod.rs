@@ -1,7 +1,7 @@
 //! Adapter: an OpenID provider (OpenID Connect Core 1.0, authorization code with PKCE, Discovery 1.0, RP-Initiated Logout
 //! 1.0). Believes what the provider says about who somebody is, after checking all of it, and nothing else that it says.
 //!
-//! Follows no redirect, keeps no token, and asks the provider for its keys again when it signs with a new one. A provider
+//! Follows no redirect, keeps no token (the ID token goes to the browser that it was made for), and asks the provider for its keys again when it signs with a new one. A provider
 //! that hangs holds up nobody for whom what is known already is enough.
 
 mod id_token;
@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::{
     domain::{secret::Secret, time::Timestamp},
-    ports::identity_provider::{Attempt, IdentityProvider, ProviderError, Vouched},
+    ports::identity_provider::{Attempt, IdentityProvider, Leaving, ProviderError, Redeemed},
 };
 use known::Known;
 
@@ -79,12 +79,17 @@ impl Kept {
 /// What the token endpoint answers (OpenID Connect Core §3.1.3.3). The access token is for the `UserInfo` endpoint, once.
 #[derive(Deserialize)]
 struct Tokens {
-    id_token: String,
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(deserialize_with = "secret")]
+    id_token: Secret,
+    #[serde(default, deserialize_with = "optional_secret")]
     access_token: Option<Secret>,
 }
 
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+fn optional_secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.map(Secret::new))
 }
 
@@ -313,7 +318,7 @@ impl IdentityProvider for Provider {
         attempt: &Attempt,
         redirect_uri: &str,
         now: Timestamp,
-    ) -> Result<Vouched, ProviderError> {
+    ) -> Result<Redeemed, ProviderError> {
         let known = self.inner.known(now).await?;
         let tokens = self.inner.tokens(&known, code, attempt, redirect_uri).await?;
         let expected = id_token::Expected {
@@ -323,29 +328,33 @@ impl IdentityProvider for Provider {
             afresh: attempt.afresh,
             now,
         };
-        let claims = match id_token::check(&tokens.id_token, &known, &expected) {
+        let claims = match id_token::check(tokens.id_token.expose(), &known, &expected) {
             Err(id_token::Flaw::UnknownKey) => {
                 let again = self.inner.known_again(&known, now).await?;
-                id_token::check(&tokens.id_token, &again, &expected)
+                id_token::check(tokens.id_token.expose(), &again, &expected)
             }
             other => other,
         };
         let mut claims = claims.map_err(|flaw| ProviderError::Untrusted(flaw.to_string()))?;
         self.inner.complete(&mut claims, &known, &tokens).await?;
-        Ok(claims.vouched(
+        let vouched = claims.vouched(
             known.document.issuer.clone(),
             self.inner.settings.name_claim.as_deref(),
             self.inner.settings.trust_email,
-        ))
+        );
+        Ok(Redeemed { vouched, hint: tokens.id_token })
     }
 
-    async fn end_session(&self, back_to: &str, now: Timestamp) -> Option<String> {
+    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Leaving> {
         let known = self.inner.known(now).await.ok()?;
-        let mut url = known.document.end_session_endpoint.clone()?;
-        url.query_pairs_mut()
-            .append_pair("client_id", &self.inner.settings.client_id)
-            .append_pair("post_logout_redirect_uri", back_to);
-        Some(url.into())
+        let url = known.document.end_session_endpoint.clone()?;
+        reachable(&url, self.inner.settings.allow_loopback).ok()?;
+        let text = |text: &str| Secret::new(text.to_owned());
+        // RP-Initiated Logout 1.0 §2: by POST, so that the ID token is in no address.
+        let mut fields =
+            vec![("client_id", text(&self.inner.settings.client_id)), ("post_logout_redirect_uri", text(back_to))];
+        fields.extend(hint.map(|token| ("id_token_hint", token)));
+        Some(Leaving { url: url.into(), fields })
     }
 }
 

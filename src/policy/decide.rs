@@ -110,6 +110,7 @@ impl PolicySet {
         let for_auto = self.obligations(&auto);
         let failed = !auto.errors.is_empty() || !for_auto.unknown.is_empty();
         let mut granted = auto.allowed;
+        let mut step_up = obligations.step_up;
         reasons.extend(auto.errors);
         reasons.extend(auto.reasons);
         if granted {
@@ -118,6 +119,9 @@ impl PolicySet {
             refuse_unknown(Action::AutoApprove, &for_auto, &mut wanted, &mut reasons);
             let fits = |t: &Term| t.met || (preview && t.providable);
             granted = wanted.iter().all(fits) && (asked.ttl <= auto_max || auto_max == max_ttl);
+            if granted {
+                step_up = step_up.into_iter().chain(for_auto.step_up).min();
+            }
             // What is missing for an automatic grant sends the request to people; without people, it is refused.
             if granted || slot.entitlement.approvers.is_empty() {
                 max_ttl = auto_max;
@@ -144,6 +148,7 @@ impl PolicySet {
             max_ttl,
             conditions,
             reasons,
+            step_up,
         }
     }
 
@@ -256,5 +261,6 @@ const fn denied(max_ttl: Ttl) -> Decision {
         max_ttl,
         conditions: Vec::new(),
         reasons: Vec::new(),
+        step_up: None,
     }
 }

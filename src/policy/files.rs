@@ -59,6 +59,11 @@ impl Files {
         self.texts.iter().filter(|(n, _)| has_extension(n, "cedar")).map(|(n, t)| (n.as_str(), t.as_str()))
     }
 
+    /// Names and texts of every file that decides: all but the cases.
+    pub fn deciding(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.texts.iter().filter(|(n, _)| !n.starts_with("tests/")).map(|(n, t)| (n.as_str(), t.as_str()))
+    }
+
     /// Names and texts of the cases, by name.
     pub fn cases(&self) -> impl Iterator<Item = (&str, &str)> {
         self.texts.iter().filter(|(n, _)| n.starts_with("tests/")).map(|(n, t)| (n.as_str(), t.as_str()))
@@ -67,7 +72,7 @@ impl Files {
     /// Twelve hex digits over name and content of every file that decides; cases do not.
     pub fn version(&self) -> String {
         let mut digest = Context::new(&SHA256);
-        for (name, text) in self.texts.iter().filter(|(n, _)| !n.starts_with("tests/")) {
+        for (name, text) in self.deciding() {
             for part in [name, text] {
                 digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
                 digest.update(part.as_bytes());

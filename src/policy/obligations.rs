@@ -29,6 +29,8 @@ pub struct Obligations {
     pub max_ttl: Option<Ttl>,
     /// `@require`: what must be provided.
     pub require: BTreeSet<Required>,
+    /// `@step_up`: whoever asks has shown who they are within this time.
+    pub step_up: Option<Ttl>,
     /// Annotations that were not understood; any of them denies.
     pub unknown: Vec<Unknown>,
 }
@@ -55,11 +57,11 @@ impl Obligations {
         for (key, value) in annotations {
             match key {
                 "id" | "reason" => {}
-                "approvals" | "max_ttl" | "require" => all.read_one(effect, actions, key, value),
+                "approvals" | "max_ttl" | "require" | "step_up" => all.read_one(effect, actions, key, value),
                 _ => all.refuse(
                     key,
                     format!("`@{key}` is not an obligation, and one that is not understood would deny everything"),
-                    "use @id, @reason, @approvals, @max_ttl, @require, or write a comment",
+                    "use @id, @reason, @approvals, @max_ttl, @require, @step_up, or write a comment",
                 ),
             }
         }
@@ -70,10 +72,8 @@ impl Obligations {
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.approvals = self.approvals.max(other.approvals);
-        self.max_ttl = match (self.max_ttl, other.max_ttl) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        self.max_ttl = shorter(self.max_ttl, other.max_ttl);
+        self.step_up = shorter(self.step_up, other.step_up);
         self.require.extend(&other.require);
         self.unknown.extend(other.unknown.iter().cloned());
         self
@@ -103,9 +103,10 @@ impl Obligations {
                     format!("write @approvals(\"1\") to @approvals(\"{MAX_APPROVALS}\")"),
                 ),
             },
-            "max_ttl" => match value.parse::<Ttl>() {
-                Ok(ttl) => self.max_ttl = Some(ttl),
-                Err(e) => self.refuse(key, e.to_string(), "write it like @max_ttl(\"1h30m\")"),
+            "max_ttl" | "step_up" => match value.parse::<Ttl>() {
+                Ok(ttl) if key == "max_ttl" => self.max_ttl = Some(ttl),
+                Ok(ttl) => self.step_up = Some(ttl),
+                Err(e) => self.refuse(key, e.to_string(), format!("write it like @{key}(\"1h30m\")")),
             },
             _ => {
                 for item in value.split(',').map(str::trim) {
@@ -128,6 +129,10 @@ impl Obligations {
     }
 }
 
+fn shorter(one: Option<Ttl>, other: Option<Ttl>) -> Option<Ttl> {
+    one.into_iter().chain(other).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,11 +143,12 @@ mod tests {
 
     #[test]
     fn the_strictest_of_each_wins() {
-        let a = read(&[("approvals", "1"), ("max_ttl", "2h"), ("require", "reason")]);
-        let b = read(&[("approvals", "3"), ("max_ttl", "30m"), ("require", "ticket")]);
+        let a = read(&[("approvals", "1"), ("max_ttl", "2h"), ("require", "reason"), ("step_up", "15m")]);
+        let b = read(&[("approvals", "3"), ("max_ttl", "30m"), ("require", "ticket"), ("step_up", "5m")]);
         for both in [a.clone().and(&b), b.and(&a)] {
             assert_eq!(both.approvals, Some(3));
             assert_eq!(both.max_ttl.map(Ttl::seconds), Some(1800));
+            assert_eq!(both.step_up.map(Ttl::seconds), Some(300));
             assert_eq!(both.require, BTreeSet::from([Required::Reason, Required::Ticket]));
             assert!(both.unknown.is_empty());
         }
@@ -157,6 +163,7 @@ mod tests {
             ("approvals", "two"),
             ("max_ttl", "soon"),
             ("max_ttl", "0"),
+            ("step_up", "often"),
             ("require", ""),
             ("require", "reason, blood"),
         ] {

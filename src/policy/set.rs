@@ -5,7 +5,7 @@
 //! Cedar finds the scope of every other rule false.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
@@ -50,6 +50,8 @@ pub struct PolicySet {
     /// By `@id`: where in `rules`.
     by_id: HashMap<String, usize>,
     slots: HashMap<Arc<str>, Slot>,
+    /// Groups that approve anything, in lower case.
+    approver_groups: BTreeSet<String>,
     authorizer: Authorizer,
     kept: Mutex<LruCache<IdentityId, Arc<Prepared>>>,
 }
@@ -154,7 +156,10 @@ impl PolicySet {
             let slot = Slot { entitlement: Arc::clone(entitlement), uid, target, entities, programs };
             slots.insert(Arc::clone(id), slot);
         }
+        let approver_groups =
+            catalog.entitlements.values().flat_map(|e| &e.approvers).map(|g| g.to_lowercase()).collect();
         Ok(Self {
+            approver_groups,
             version: files.version(),
             by_id: rules.iter().enumerate().map(|(i, r)| (r.id.clone(), i)).collect(),
             catalog,
@@ -176,6 +181,16 @@ impl PolicySet {
     /// What can be granted.
     pub const fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Groups that approve anything, in lower case.
+    pub const fn approver_groups(&self) -> &BTreeSet<String> {
+        &self.approver_groups
+    }
+
+    /// The texts of all files that decide, by name.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        self.files.deciding().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
     }
 
     /// The rules, in the order of files and lines.

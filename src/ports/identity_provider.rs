@@ -37,6 +37,22 @@ pub struct Vouched {
     pub claims: BTreeMap<String, String>,
 }
 
+/// What a sign-in came to.
+pub struct Redeemed {
+    /// Who it is.
+    pub vouched: Vouched,
+    /// What the provider likes to see when it is asked to end its own session: the browser keeps it, and nobody else.
+    pub hint: Secret,
+}
+
+/// A form that the browser sends to the provider, to end the session there too.
+pub struct Leaving {
+    /// Where it goes.
+    pub url: String,
+    /// What is in it.
+    pub fields: Vec<(&'static str, Secret)>,
+}
+
 /// Why a sign-in did not come to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -72,8 +88,9 @@ pub trait IdentityProvider: Send + Sync {
         attempt: &Attempt,
         redirect_uri: &str,
         now: Timestamp,
-    ) -> Result<Vouched, ProviderError>;
+    ) -> Result<Redeemed, ProviderError>;
 
-    /// Where the browser goes to end the session at the provider too, if it can be done.
-    async fn end_session(&self, back_to: &str, now: Timestamp) -> Option<String>;
+    /// How the browser ends the session at the provider too, if it can be done. With the hint of the sign-in the provider
+    /// knows which session is meant, and need not ask.
+    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Leaving>;
 }

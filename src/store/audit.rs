@@ -53,6 +53,15 @@ pub struct AuditFilter {
     pub correlation: Option<String>,
 }
 
+/// Which events of a run of the log. What is left empty fits everything.
+#[derive(Debug, Clone, Default)]
+pub struct LogFilter {
+    /// This action, or all that begin so if it ends with a dot.
+    pub action: String,
+    /// Pieces of canonical JSON that must be in the event.
+    pub mentions: Vec<String>,
+}
+
 static INSERT: LazyLock<RowsSql> = LazyLock::new(|| {
     let before = "INSERT INTO audit_events (seq, id, at, action, request_id, grant_id, correlation_id, cause_id, \
                   leaf, hash) VALUES ";
@@ -136,6 +145,57 @@ impl Store {
         let items = rows.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
         // The cursor is the last seq shown; the next page starts one later.
         Ok(Page::cut(items, limit, |e| e.seq.to_string()))
+    }
+
+    /// Events of a run of the log that fit, the newest first, at most `limit`.
+    pub async fn log_run(
+        &self,
+        filter: &LogFilter,
+        run: std::ops::Range<u64>,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        const SQL: &str = "SELECT seq, leaf, hash FROM audit_events WHERE seq >= $1 AND seq < $2 \
+                           AND ($3 = '' OR action = $3 OR action LIKE $4) AND leaf LIKE $5 AND leaf LIKE $6 \
+                           AND leaf LIKE $7 AND leaf LIKE $8 ORDER BY seq DESC LIMIT $9";
+        let bound = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let begins = if filter.action.ends_with('.') { format!("{}%", filter.action) } else { String::new() };
+        let mut mentions = filter.mentions.iter().map(|m| format!("%{m}%")).chain(std::iter::repeat("%".to_owned()));
+        let mut mention = || mentions.next().unwrap_or_default();
+        let rows = query(SQL)
+            .bind(bound(run.start))
+            .bind(bound(run.end))
+            .bind(filter.action.clone())
+            .bind(begins)
+            .bind(mention())
+            .bind(mention())
+            .bind(mention())
+            .bind(mention())
+            .bind(i64::from(limit))
+            .fetch_all(&self.inner.readers)
+            .await?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// The actions in a run of the log, and how often each is there; the most frequent first.
+    pub async fn log_actions(&self, run: std::ops::Range<u64>) -> Result<Vec<(String, u64)>, StoreError> {
+        const SQL: &str = "SELECT action, count(*) AS times FROM audit_events WHERE seq >= $1 AND seq < $2 \
+                           GROUP BY action ORDER BY times DESC, action";
+        let bound = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let rows = query(SQL).bind(bound(run.start)).bind(bound(run.end)).fetch_all(&self.inner.readers).await?;
+        let counted = |row: &AnyRow| {
+            let r = Reader::new("audit_events", row);
+            Ok((r.text("action")?, r.number("times")?))
+        };
+        rows.iter().map(counted).collect()
+    }
+
+    /// When an event happened.
+    pub async fn event_instant(&self, seq: u64) -> Result<Option<Timestamp>, StoreError> {
+        let row = query("SELECT seq, at FROM audit_events WHERE seq = $1")
+            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        row.map(|row| Reader::new("audit_events", &row).instant("at")).transpose()
     }
 
     /// One event by id.

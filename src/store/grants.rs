@@ -114,9 +114,7 @@ impl Store {
 
     /// The grants of a request, in the order of its entitlements.
     pub async fn grants_of(&self, request: RequestId) -> Result<Vec<Grant>, StoreError> {
-        let mut grants = readable(&self.inner.reads.grants_of.rows(request).await?, grant);
-        grants.sort_by_key(|g| g.id);
-        Ok(grants)
+        Ok(readable(&self.inner.reads.grants_of.rows(request).await?, grant))
     }
 
     /// Grants, newest first, before the cursor.

@@ -30,6 +30,8 @@ macro_rules! migrations {
             9 "account order" "0009_account_order.sql",
             10 "people" "0010_people.sql",
             11 "sources" "0011_sources.sql",
+            14 "inbox" "0014_inbox.sql",
+            15 "portal" "0015_portal.sql",
         )
     };
 }

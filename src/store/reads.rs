@@ -46,18 +46,33 @@ pub(super) struct MemberKey {
     pub(super) grant: GrantId,
 }
 
+/// What somebody asked for since then, as far as so many newest requests.
+pub(super) struct AskedKey {
+    pub(super) requester: IdentityId,
+    pub(super) since: String,
+    pub(super) most: u32,
+}
+
+/// Who looks at a request since then.
+pub(super) struct TakerKey {
+    pub(super) request: RequestId,
+    pub(super) since: Timestamp,
+}
+
 /// One for each look-up.
 pub(super) struct Reads {
     pub(super) tokens: Arc<SharedRead<TokenKey>>,
     pub(super) sources: Arc<SharedRead<SourceKey>>,
-    pub(super) subjects: Arc<SharedRead<SubjectKey>>,
     pub(super) live_grants: Arc<SharedRead<HolderKey>>,
     pub(super) grants: Arc<SharedRead<GrantId>>,
-    pub(super) grants_of: Arc<SharedRead<RequestId>>,
     pub(super) requests: Arc<SharedRead<RequestId>>,
-    pub(super) approvals: Arc<SharedRead<RequestId>>,
     pub(super) last_expiry: Arc<SharedRead<GrantId>>,
     pub(super) memberships: Arc<SharedRead<MemberKey>>,
+    pub(super) subjects: Arc<SharedRead<SubjectKey>>,
+    pub(super) approvals: Arc<SharedRead<RequestId>>,
+    pub(super) grants_of: Arc<SharedRead<RequestId>>,
+    pub(super) asked: Arc<SharedRead<AskedKey>>,
+    pub(super) takers: Arc<SharedRead<TakerKey>>,
 }
 
 impl Reads {
@@ -81,16 +96,6 @@ impl Reads {
                  JOIN sources s ON s.id = t.source_id WHERE t.revoked_at IS NULL AND t.expires_at > v.now",
                 |q, k| q.bind(k.hash.clone()).bind(k.now.micros()),
             ),
-            subjects: SharedRead::new(
-                readers,
-                &["wanted", "now", "separator"],
-                concat!(
-                    "SELECT v.n, ",
-                    subject_columns!("v.now", "v.separator"),
-                    " FROM v JOIN identities i ON i.id = v.wanted"
-                ),
-                |q, k| q.bind(k.id.to_string()).bind(k.now.micros()).bind(SEPARATOR),
-            ),
             live_grants: SharedRead::with_limit(
                 readers,
                 &["holder"],
@@ -103,23 +108,6 @@ impl Reads {
                 readers,
                 &["wanted"],
                 concat!("SELECT v.n, ", grants::grant_columns!(), " FROM v JOIN grants ON grants.id = v.wanted"),
-                |q, k| q.bind(k.to_string()),
-            ),
-            grants_of: SharedRead::new(
-                readers,
-                &["wanted"],
-                concat!(
-                    "SELECT v.n, ",
-                    grants::grant_columns!(),
-                    " FROM v JOIN grants ON grants.request_id = v.wanted"
-                ),
-                |q, k| q.bind(k.to_string()),
-            ),
-            approvals: SharedRead::new(
-                readers,
-                &["wanted"],
-                "SELECT v.n, a.id, a.request_id, a.approver_id, a.groups, a.approve, a.comment, a.ttl, a.at, a.via \
-                 FROM v JOIN approvals a ON a.request_id = v.wanted ORDER BY a.id",
                 |q, k| q.bind(k.to_string()),
             ),
             requests: SharedRead::new(
@@ -145,6 +133,52 @@ impl Reads {
                  AND m.identity_id = v.identity_id AND m.grant_id = v.grant_id) AS by_this_grant \
                  FROM v JOIN groups g ON g.name_key = v.group_key",
                 |q, k| q.bind(k.group.to_lowercase()).bind(k.identity.to_string()).bind(k.grant.to_string()),
+            ),
+            subjects: SharedRead::new(
+                readers,
+                &["wanted", "now", "separator"],
+                concat!(
+                    "SELECT v.n, ",
+                    subject_columns!("v.now", "v.separator"),
+                    " FROM v JOIN identities i ON i.id = v.wanted"
+                ),
+                |q, k| q.bind(k.id.to_string()).bind(k.now.micros()).bind(SEPARATOR),
+            ),
+            approvals: SharedRead::new(
+                readers,
+                &["wanted"],
+                concat!(
+                    "SELECT v.n, ",
+                    requests::approval_columns!(),
+                    " FROM v JOIN approvals a ON a.request_id = v.wanted ORDER BY a.at, a.id"
+                ),
+                |q, k| q.bind(k.to_string()),
+            ),
+            grants_of: SharedRead::new(
+                readers,
+                &["wanted"],
+                concat!(
+                    "SELECT v.n, ",
+                    grants::grant_columns!(),
+                    " FROM v JOIN grants ON grants.request_id = v.wanted ORDER BY grants.id"
+                ),
+                |q, k| q.bind(k.to_string()),
+            ),
+            // One text for each requester: state, space, entitlements; a line for each request.
+            asked: SharedRead::with_limit(
+                readers,
+                &["requester", "since", "separator"],
+                "SELECT v.n, (SELECT string_agg(c.line, v.separator) FROM (SELECT r.state || ' ' || r.entitlements AS line \
+                 FROM requests r WHERE r.requester_id = v.requester AND r.id >= v.since ORDER BY r.id DESC LIMIT $1) \
+                 AS c) AS lines FROM v",
+                |q, k| q.bind(k.requester.to_string()).bind(k.since.clone()).bind(SEPARATOR),
+                Some(|k| i64::from(k.most)),
+            ),
+            takers: SharedRead::new(
+                readers,
+                &["wanted", "since"],
+                "SELECT v.n, t.identity_id, t.at FROM v JOIN request_takers t ON t.request_id = v.wanted AND t.at > v.since",
+                |q, k| q.bind(k.request.to_string()).bind(k.since.micros()),
             ),
         }
     }

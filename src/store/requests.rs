@@ -70,8 +70,15 @@ pub struct RequestFilter {
     pub approver_groups: Option<Vec<String>>,
 }
 
-const APPROVALS: &str = "SELECT id, request_id, approver_id, groups, approve, comment, ttl, at, via FROM approvals \
-                         WHERE request_id = $1 ORDER BY at, id";
+macro_rules! approval_columns {
+    () => {
+        "a.id, a.request_id, a.approver_id, a.groups, a.approve, a.comment, a.ttl, a.at, a.via"
+    };
+}
+pub(super) use approval_columns;
+
+const APPROVALS: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals a WHERE a.request_id = $1 ORDER BY a.at, a.id");
 
 impl Store {
     /// One request.

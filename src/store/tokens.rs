@@ -56,6 +56,8 @@ pub struct Token {
     pub expires_at: Timestamp,
     /// The session that it ends with, if it was made in one.
     pub session: Option<SessionId>,
+    /// When it was used last, to the hour.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -86,8 +88,8 @@ impl Store {
 
     /// Stored tokens of an identity that work at `now`, oldest first, at most `limit`. Without their hashes.
     pub async fn tokens_of(&self, identity: IdentityId, now: Timestamp, limit: u32) -> Result<Vec<Token>, StoreError> {
-        const SQL: &str = "SELECT id, kind, label, created_at, expires_at, session_id FROM tokens WHERE identity_id = $1 \
-                           AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
+        const SQL: &str = "SELECT id, kind, label, created_at, expires_at, session_id, last_used_at FROM tokens \
+                           WHERE identity_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY id LIMIT $3";
         let rows = query(SQL)
             .bind(identity.to_string())
             .bind(now.micros())
@@ -105,6 +107,7 @@ impl Store {
                 created_at: r.instant("created_at")?,
                 expires_at: r.instant("expires_at")?,
                 session: r.optional_parsed("session_id")?,
+                last_used_at: r.optional_instant("last_used_at")?,
             })
         }))
     }

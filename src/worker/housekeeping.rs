@@ -62,6 +62,7 @@ impl Workers {
     /// Take up changed policy files; a set with an error changes nothing.
     pub(super) async fn reload_policy(self: Arc<Self>) {
         let mut last_problem = String::new();
+        self.keep_policy().await;
         while self.pause(self.rhythm.reload).await {
             let broker = Arc::clone(&self.broker);
             let reloaded = tokio::task::spawn_blocking(move || broker.policy_engine().reload()).await;
@@ -73,6 +74,7 @@ impl Workers {
                     if let Err(error) = self.broker.note_policy("policy.loaded", &from, &to).await {
                         tracing::warn!(error = %error, "a policy change could not be recorded");
                     }
+                    self.keep_policy().await;
                 }
                 Ok(Err(problems)) => {
                     let problem = problems.to_string();
@@ -88,6 +90,13 @@ impl Workers {
                 }
                 Err(error) => tracing::error!(error = %error, "reloading the policy panicked; the running set stays"),
             }
+        }
+    }
+
+    /// The texts of the version in force stay for comparing.
+    async fn keep_policy(&self) {
+        if let Err(error) = self.broker.keep_policy().await {
+            tracing::warn!(error = %error, "the texts of the policy could not be kept");
         }
     }
 

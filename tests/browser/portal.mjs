@@ -103,6 +103,15 @@ async function story(size, viewport) {
   const request = new URL(ana.url()).pathname;
   await look(ana, tag('request-pending'));
 
+  // She marks what she asks for often; it stands first from then on.
+  await ana.goto(base + '/catalog');
+  const star = ana.getByRole('button', { name: 'Make it a favourite: Administer orders' });
+  if (await star.count()) {
+    await star.click();
+    await ana.getByRole('button', { name: 'No favourite any more: Administer orders' }).waitFor();
+  }
+  await ana.goto(base + request);
+
   // Ben sees it, with what taking it away means, and approves it with the keyboard.
   const ben = await person('ben', viewport);
   await ben.goto(base + '/approvals');
@@ -117,6 +126,9 @@ async function story(size, viewport) {
   await ben.locator('[data-comment]').first().fill('');
   await ben.locator('[data-comment]').first().blur();
   if (size === 'desktop') {
+    await ben.getByText('not granted to them in the last 30 days').first().waitFor();
+    await ben.getByRole('button', { name: /^I look at it/ }).first().click();
+    await ben.getByText('You look at it').first().waitFor();
     await ben.locator('body').press('?');
     await ben.getByRole('dialog').waitFor();
     await look(ben, tag('keys'));
@@ -128,7 +140,11 @@ async function story(size, viewport) {
     await ben.waitForURL(/\/approvals\?said=approved/);
   } else {
     await ben.goto(base + request);
+    await ben.getByText('What it would change').waitFor();
     await look(ben, tag('request-to-decide'));
+    await ben.getByLabel(/^Comment everybody/).fill('Which order exactly?');
+    await ben.getByRole('button', { name: 'Comment', exact: true }).click();
+    await ben.getByText('Which order exactly?').first().waitFor();
     await ben.getByRole('button', { name: /^Approve for/ }).click();
     await ben.waitForURL(/said=approved/);
   }
@@ -165,9 +181,23 @@ async function story(size, viewport) {
   await look(eve, tag('grant-ended'));
   await ana.getByText(/Closed and verified/).first().waitFor();
 
-  for (const [path, name] of [['/people', 'people'], ['/agents', 'agents'], ['/audit', 'audit'], ['/people/ana', 'person'], ['/people/me', 'me']]) {
+  for (const [path, name] of [['/directory', 'directory'], ['/insights', 'insights'], ['/integrations', 'integrations'], ['/system', 'system'], ['/break-glass', 'break-glass'], ['/policies?tests=1', 'policy-cases'], ['/people', 'people'], ['/agents', 'agents'], ['/audit', 'audit'], ['/people/ana', 'person'], ['/people/me', 'me']]) {
     await eve.goto(base + path);
     await look(eve, tag(name));
+  }
+  await eve.goto(base + '/audit');
+  await eve.getByRole('button', { name: 'Pause' }).click();
+  await eve.getByRole('button', { name: 'Go on' }).click();
+  await eve.getByRole('button', { name: 'Verify' }).click();
+  await eve.getByText('The log holds.').waitFor();
+  await look(eve, tag('audit-verified'));
+  await eve.getByRole('searchbox', { name: 'Query' }).fill('action:request. by:ana');
+  await eve.getByRole('button', { name: 'Show', exact: true }).click();
+  await eve.getByText('asked for access').first().waitFor();
+  if (size === 'desktop') {
+    const download = eve.waitForEvent('download');
+    await eve.getByRole('link', { name: 'CSV' }).click();
+    assert.ok(readFileSync(await (await download).path(), 'utf8').startsWith('seq,at,action'), 'the log as a table');
   }
   await eve.goto(base + '/audit');
   await eve.locator('.seq a').first().click();
@@ -211,8 +241,15 @@ async function withoutScripts() {
   const path = new URL(ana.url()).pathname;
   const ben = await person('ben', DESKTOP, { javaScriptEnabled: false });
   await ben.goto(base + path);
+  await ben.getByLabel(/^Comment everybody/).fill('what is in release 12?');
+  await ben.getByRole('button', { name: 'Comment', exact: true }).click();
+  await ben.getByText('what is in release 12?').first().waitFor();
+  await ben.getByRole('button', { name: /^I look at it/ }).click();
+  await ben.getByText('You look at it').first().waitFor();
   await ben.getByRole('button', { name: 'Deny' }).click();
   await ben.getByText('Denied by ben.').waitFor();
+  await ben.goto(base + '/break-glass');
+  await ben.getByText('For emergencies.').waitFor();
   for (const page of [ana, ben]) await page.context().close();
 }
 

@@ -348,17 +348,7 @@ async fn profiles_emergencies_and_what_is_found() {
     for (args, who) in [
         (&["whoami", "--json=name"][..], "ana"),
         (&["--profile", "eve", "whoami", "--json=name"], "eve"),
-        (
-            &[
-                "whoami",
-                "--profile",
-                "eve",
-                "--token-file",
-                desk.path("token").to_str().unwrap(),
-                "--json=name",
-            ],
-            "ana",
-        ),
+        (&["whoami", "--profile", "eve", "--token-file", desk.path("token").to_str().unwrap(), "--json=name"], "ana"),
     ] {
         let (code, out, err) = desk.tidegate(args).await;
         assert!(code == 0 && out.contains(&format!("\"{who}\"")), "{args:?}: {out}{err}");

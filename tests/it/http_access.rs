@@ -95,7 +95,7 @@ async fn what_does_not_exist_is_404_even_for_administrators(db: Db) {
             json!({"duration": "5m", "reason": "more"})
         } else if ["/revoke", "/attest", "/deactivate"].iter().any(|end| template.ends_with(end)) {
             json!({"reason": "because of the test"})
-        } else if template.ends_with("/deny") {
+        } else if ["/deny", "/comment"].iter().any(|end| template.ends_with(end)) {
             json!({"comment": "no"})
         } else if template.ends_with("/done") {
             json!({"evidence": "because of the test"})
@@ -157,6 +157,12 @@ async fn of_others(app: &App) -> Vec<(&'static str, String, Value)> {
         ("POST /v1/requests", "/v1/requests".into(), on_behalf),
         ("POST /v1/requests/{id}/approve", format!("/v1/requests/{pending}/approve"), json!({})),
         ("POST /v1/requests/{id}/cancel", format!("/v1/requests/{pending}/cancel"), json!({})),
+        (
+            "POST /v1/requests/{id}/comment",
+            format!("/v1/requests/{pending}/comment"),
+            json!({"comment": "because of the test"}),
+        ),
+        ("POST /v1/requests/{id}/take-up", format!("/v1/requests/{pending}/take-up"), json!({})),
         ("POST /v1/requests/{id}/deny", format!("/v1/requests/{pending}/deny"), json!({"comment": "no"})),
         (
             "POST /v1/reviews/collisions/resolve",

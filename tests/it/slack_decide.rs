@@ -69,6 +69,31 @@ async fn deny_is_one_click_wherever_approving_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_shows_its_terms_once_more_whatever_a_click_may_do_elsewhere() {
+    let desk = Desk::on(Db::Sqlite).await;
+    let ask = tidegate::broker::input::Ask { emergency: true, ..want("tokens:orders-admin", 1800) };
+    let ana = desk.world.in_portal("ana").await;
+    let tidegate::broker::view::Asked::Recorded(view) = desk.world.broker.ask(&ana, ask).await.unwrap() else {
+        panic!("not recorded")
+    };
+    desk.until(|d| d.request_message(&view.id).is_some()).await;
+    let message = desk.request_message(&view.id).unwrap();
+    assert!(has(&message, "review") && !has(&message, "approve"), "{:?}", message.blocks);
+    let text = message.blocks.to_string();
+    assert!(text.contains("emergency") && text.contains("asked over the portal"), "{text}");
+    // The click that another message would offer decides nothing.
+    let mut payload = desk.fake.click_payload("U0BEN", CHANNEL, &message.ts, "review", None).unwrap();
+    payload["actions"][0]["action_id"] = json!("approve");
+    desk.fake.interaction(&payload).await;
+    desk.whispered("U0BEN", "Review and approve").await;
+    assert_eq!(desk.state(&view.id).await, RequestState::Pending);
+    // Whoever looks at it is seen here too.
+    let ben = desk.world.who("ben").await;
+    desk.world.broker.take_up(&ben, view.id.parse().unwrap()).await.unwrap();
+    desk.until(|d| d.request_message(&view.id).is_some_and(|m| m.blocks.to_string().contains("ben looks at it"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_shows_the_terms_again_before_it_approves() {
     let desk = Desk::on(Db::Sqlite).await;
     let (id, message) = desk.asked("ana", "ssh:deploy").await;

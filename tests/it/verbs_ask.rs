@@ -163,11 +163,21 @@ async fn an_emergency_is_an_input_of_its_own(db: Db) {
     let world = World::on(db).await;
     on_call(&world).await;
     let ask = Ask { emergency: true, ..want(LEDGER, 600) };
-    let request = world.ask("ana", ask.clone()).await.unwrap();
+    // The rule for emergencies wants that whoever asks has just shown who they are: a token has not.
+    refused!(world.ask("ana", ask.clone()).await, BrokerError::ProveAgain(_));
+    let ana = world.in_portal("ana").await;
+    let Asked::Planned(plan) = world.broker.ask(&ana, Ask { dry_run: true, ..ask.clone() }).await.unwrap() else {
+        panic!("recorded")
+    };
+    assert_eq!(plan.step_up, Some(900));
+    let Asked::Recorded(request) = world.broker.ask(&ana, ask.clone()).await.unwrap() else { panic!("not recorded") };
     assert!(request.emergency);
     assert_eq!(request.approvals.needed, 1, "one is enough, without a ticket");
     let too_long = Ask { duration: Some(ttl(3600)), ..ask.clone() };
-    refused!(world.ask("ana", too_long).await, BrokerError::Denied { .. });
+    refused!(world.broker.ask(&ana, too_long).await, BrokerError::Denied { .. });
+    world.advance(901);
+    let stale = tidegate::broker::Ctx { now: world.now(), ..ana };
+    refused!(world.broker.ask(&stale, ask).await, BrokerError::ProveAgain(_));
     // It opens nothing that policy does not open for it.
     let elsewhere = Ask { emergency: true, ..want(ADMIN, 600) };
     assert_eq!(world.ask("ana", elsewhere).await.unwrap().state, RequestState::Pending);

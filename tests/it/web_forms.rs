@@ -22,6 +22,7 @@ fn places() -> Vec<String> {
             "tokens" => "tok",
             "locks" => "lck",
             "audit" => "evt",
+            "integrations" => "msg",
             _ => "idn",
         };
         template.replace("{id}", &format!("{prefix}_{NO_ONE}")).replace("{name}", "nothing.css")

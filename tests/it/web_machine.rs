@@ -117,7 +117,13 @@ async fn a_device_gets_its_token_when_a_person_types_its_code_and_says_yes() {
     assert!(!ana.page(&format!("/device?user_code={typed}")).await.html.contains(&typed), "no address fills it in");
     assert_eq!(ana.post("/device", &[("code", "BBBB-BBBB")]).await.status, StatusCode::NOT_FOUND);
     let shown = ana.post("/device", &[("code", &typed.to_lowercase())]).await;
-    for words in ["build-7", "give a remote machine access in your name", "never ask you for this", "Asks from"] {
+    for words in [
+        "build-7",
+        "grant a remote device access in your name",
+        "would never ask you to accept this",
+        "Asks from",
+        "data-left",
+    ] {
         assert!(shown.html.contains(words), "{words}");
     }
     // Without the box nothing is said.

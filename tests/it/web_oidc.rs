@@ -180,6 +180,10 @@ async fn a_person_of_the_directory_signs_in_with_the_groups_of_the_directory() {
     let begun = back(&browser, &url).await;
     assert_eq!((begun.status, begun.location()), (StatusCode::SEE_OTHER, "/grants"), "{}", begun.html);
     assert!(!browser.cookies.borrow().contains_key("tidegate-sign-in"), "what was kept for the way is gone");
+    // What the provider wants to see at the end stays in this browser, for one page.
+    let mut cookies = begun.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap());
+    let hint = cookies.find(|c| c.starts_with("tidegate-hint=ey")).expect("a hint for the end");
+    assert!(hint.contains("; Path=/signed-out; ") && hint.contains("; HttpOnly; SameSite=Lax"), "{hint}");
     let me = browser.page("/people/me").await;
     assert!(me.html.contains("<li>engineers</li>") && me.html.contains("by identity provider"), "{}", me.html);
     assert!(!me.html.contains("tidegate-admins"), "what the token says of groups does not matter");
@@ -191,11 +195,30 @@ async fn a_person_of_the_directory_signs_in_with_the_groups_of_the_directory() {
     // Out here, and at the provider too.
     browser.post("/logout", &[]).await;
     let left = browser.page("/signed-out").await;
-    let out = left.html.split("/session/end?").nth(1).expect("the way out at the provider").split('"').next().unwrap();
-    assert!(out.contains("client_id=tidegate") && out.contains("post_logout_redirect_uri="), "{out}");
-    let there =
-        format!("http://127.0.0.1:{}/session/end?{}", idp.port, out.replace("&amp;", "&").replace("&#38;", "&"));
-    assert_eq!(reqwest::get(there).await.unwrap().status(), 200);
+    let there = format!("http://127.0.0.1:{}/session/end", idp.port);
+    assert!(left.html.contains(&format!("action=\"{there}\"")), "{}", left.html);
+    let leads = format!("form-action 'self' http://127.0.0.1:{};", idp.port);
+    assert!(left.header("content-security-policy").contains(&leads), "{}", left.header("content-security-policy"));
+    let hint = left.field("id_token_hint");
+    assert!(!left.html.contains("session/end?"), "the token is in no address");
+    #[allow(clippy::disallowed_methods, reason = "the browser of the person who leaves")]
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let leave = async |hint: &str| {
+        let form = [
+            ("client_id", left.field("client_id")),
+            ("post_logout_redirect_uri", left.field("post_logout_redirect_uri")),
+            ("id_token_hint", hint.to_owned()),
+        ];
+        let answer = client.post(&there).form(&form).send().await.unwrap();
+        let back = answer.headers().get("location").map(|v| v.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), back)
+    };
+    // With what it made itself the provider need not ask; without, it does; and it believes nothing else.
+    let (status, back) = leave(&hint).await;
+    assert!((300..400).contains(&status), "{status}");
+    assert_eq!(back.as_deref(), Some("http://127.0.0.1:8420/login"));
+    let broken = format!("{}x", &hint[..hint.len() - 4]);
+    assert_eq!(leave(&broken).await.0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,15 @@ function inUse(region) {
     field.type === 'checkbox' || field.type === 'radio' ? field.checked !== field.defaultChecked : field.value !== field.defaultValue);
 }
 
+// What somebody else decided meanwhile is not decided here any more; who it was stands in the page as it is now.
+function closeDecided(old, next) {
+  for (const form of old.querySelectorAll('form.decide')) {
+    if (next.querySelector(`form.decide[action="${form.getAttribute('action')}"]`)) continue;
+    for (const button of form.querySelectorAll('button')) button.disabled = true;
+  }
+  return next.querySelector('[data-decided]')?.textContent.trim() ?? '';
+}
+
 function keyOf(element) {
   if (!element || !element.closest) return null;
   const row = element.closest('[data-row]');
@@ -35,11 +44,11 @@ async function refresh() {
     if (response.redirected && new URL(response.url).pathname === '/login') { location.reload(); return; }
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');
-    let changed = false, held = false;
+    let changed = false, held = false, decided = '';
     for (const old of regions()) {
       const next = old.id && fresh.getElementById(old.id);
       if (!next || next.outerHTML === old.dataset.seen) continue;
-      if (inUse(old)) { held = true; continue; }
+      if (inUse(old)) { held = true; decided ||= closeDecided(old, next); continue; }
       const open = new Set([...old.querySelectorAll('details[open] > summary')].map(s => s.closest('[data-row], li')?.textContent.slice(0, 80) + s.textContent));
       const selected = old.querySelector('.selected');
       const focused = old.contains(document.activeElement) ? keyOf(document.activeElement) : null;
@@ -61,7 +70,7 @@ async function refresh() {
     document.dispatchEvent(new CustomEvent('tidegate:updated'));
     if (changed && announce) announce.textContent = 'The page was brought up to date.';
     if (held && stale) {
-      stale.lastElementChild.textContent = 'This has changed meanwhile. What you typed is still here; reload before you send it.';
+      stale.lastElementChild.textContent = `${decided || 'This has changed meanwhile.'} What you typed is still here; reload before you send it.`;
       stale.hidden = false;
     }
   } catch { /* the stream says when the connection is back */ } finally {
@@ -73,6 +82,21 @@ async function refresh() {
 function soon() {
   clearTimeout(waiting);
   waiting = setTimeout(refresh, 150);
+}
+
+// What is being read stands still while its reader wants it to.
+for (const button of document.querySelectorAll('[data-pause]')) {
+  const held = () => document.querySelectorAll('main [data-live], main [data-held]');
+  button.hidden = held().length === 0;
+  button.addEventListener('click', () => {
+    const paused = button.getAttribute('aria-pressed') !== 'true';
+    button.setAttribute('aria-pressed', String(paused));
+    button.querySelector('[data-pause-words]').textContent = paused ? 'Go on' : 'Pause';
+    for (const region of held()) {
+      if (paused) { region.removeAttribute('data-live'); region.dataset.held = ''; } else { delete region.dataset.held; region.dataset.live = ''; }
+    }
+    if (!paused) refresh();
+  });
 }
 
 let source = null, lost = 0;

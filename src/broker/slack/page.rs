@@ -8,6 +8,7 @@ use crate::{
         view::{ApprovalView, GrantView, RequestView},
     },
     domain::{
+        audit::Event,
         grant::GrantState,
         id::{GrantId, RequestId},
         request::RequestState,
@@ -34,6 +35,8 @@ pub struct RequestPage {
     pub requester: String,
     /// Risk marks, in words.
     pub marks: Vec<String>,
+    /// Where it was asked: `web`, `cli`, `api`, `slack`…
+    pub source: String,
 }
 
 /// Somebody's own page.
@@ -127,23 +130,17 @@ impl Broker {
         let policy = self.policy();
         let known: Vec<_> = request.entitlements.iter().filter_map(|e| policy.catalog().get(e)).collect();
         let titles = known.iter().map(|e| e.title.clone()).collect();
-        let mut marks = Vec::new();
-        if request.emergency {
-            marks.push("emergency".to_owned());
-        }
-        let sensitivity = known.iter().map(|e| e.sensitivity).max().unwrap_or(0);
-        if sensitivity >= 3 {
-            marks.push(format!("sensitivity {sensitivity} of 4"));
-        }
-        if request.subject != request.requester {
-            marks.push("on behalf of somebody else".to_owned());
-        }
+        let marks = self.risk_marks(&request);
         let who = self.store.subject(request.requester, self.now()).await?;
         let requester = who.map(|s| s.identity.display_name).unwrap_or_default();
         let (terms, trust) = (terms_of(&policy, &request), trust_of(&policy, &request));
         let grants = self.store.grants_of(id).await?;
-        let view = self.render_request(&request, grants, &approvals).await?;
-        Ok(Some(RequestPage { request: view, titles, decisions, terms, trust, requester, marks }))
+        let mut view = self.render_request(&request, grants, &approvals).await?;
+        view.taken_up = self.taken_up(&request).await?;
+        let first = self.store.events(&AuditFilter { request: Some(id), ..AuditFilter::default() }, 0, 1).await?;
+        let first = first.items.first().and_then(|e| serde_json::from_str::<Event>(&e.leaf).ok());
+        let source = first.map(|event| event.via).unwrap_or_default();
+        Ok(Some(RequestPage { request: view, titles, decisions, terms, trust, requester, marks, source }))
     }
 
     async fn decision_page(&self, row: &MessageRow) -> Result<SlackPage, BrokerError> {

@@ -45,7 +45,9 @@ pub(in crate::broker) fn trust_of(policy: &PolicySet, request: &Request) -> Slac
         Some(e) => e.slack_decision,
         None => SlackDecision::Link,
     });
-    each.min().unwrap_or_default()
+    let trust = each.min().unwrap_or_default();
+    // In a hurry a click is soon made: an emergency shows its terms once more.
+    if request.emergency { trust.min(SlackDecision::Confirm) } else { trust }
 }
 
 /// Within which time whoever approves must have shown who they are: the shortest of its entitlements.
@@ -79,10 +81,7 @@ impl Broker {
             ));
         }
         if let Some(within) = step_up_of(policy, request).filter(|_| approve) {
-            let proved = ctx.session.map(|s| ctx.now.since(s.proved_at));
-            if proved.is_none_or(|ago| ago > within.as_std()) {
-                return Err(BrokerError::ProveAgain(within));
-            }
+            ctx.proved_within(within)?;
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ fn endpoints() -> OpenApiRouter<Edge> {
         .routes(routes!(v1::requests::approve::handler))
         .routes(routes!(v1::requests::deny::handler))
         .routes(routes!(v1::requests::cancel::handler))
+        .routes(routes!(v1::requests::comment::handler))
+        .routes(routes!(v1::requests::take_up::handler))
         .routes(routes!(v1::grants::list::handler))
         .routes(routes!(v1::grants::read::handler))
         .routes(routes!(v1::grants::claim::handler))

@@ -71,6 +71,17 @@ fn status(page: &RequestPage) -> String {
     }
 }
 
+/// Where somebody asked, in words.
+fn source(via: &str) -> &str {
+    match via {
+        "web" => "the portal",
+        "cli" => "the command line",
+        "slack" => "Slack",
+        "mcp" => "an agent's tools",
+        _ => "the API",
+    }
+}
+
 /// How its grants stand, once there are some.
 fn standing(r: &RequestView) -> String {
     let of = |state: GrantState| r.grants.iter().filter(|g| g.state == state).count();
@@ -104,7 +115,14 @@ pub(super) fn request(page: &RequestPage, portal: &str) -> Sheet {
     } else {
         blocks.push(actions(&r.id, vec![link("Details", &details(portal, r), "Open the request in the portal")]));
     }
-    let mut small = vec![format!("`{}`", r.id), format!("policy {}", escape(&clip(&r.policy_version, 20)))];
+    let mut small = vec![format!("`{}`", r.id)];
+    if !page.source.is_empty() {
+        small.push(format!("asked over {}", source(&page.source)));
+    }
+    small.push(format!("policy {}", escape(&clip(&r.policy_version, 20))));
+    if let Some(taken) = &r.taken_up {
+        small.push(format!("👀 {} looks at it since {}", name(&taken.by.name), date(&taken.at)));
+    }
     small.extend(page.marks.iter().map(|m| format!("⚠️ {}", escape(m))));
     blocks.push(context(&small));
     let text = format!(

@@ -8,12 +8,25 @@ use crate::edge::inbound::portal::Portal;
 pub const SESSION: &str = "tidegate";
 /// A sign-in that is on its way.
 pub const SIGN_IN: &str = "tidegate-sign-in";
+/// The ID token of the sign-in, which the provider likes to see at the end: in this browser and nowhere else.
+pub const HINT: &str = "tidegate-hint";
+/// The one page that it goes to.
+const HINT_PATH: &str = "/signed-out";
+/// Browsers keep no cookie that is longer.
+const LONGEST: usize = 3800;
 /// `light` or `dark`; set by a script, read for display only.
 const THEME: &str = "tidegate-theme";
 
 /// With TLS, `__Host-` binds it to this very host: no neighbour under the same domain can plant one.
 fn full_name(portal: &Portal, name: &str) -> String {
-    if portal.is_secure() { format!("__Host-{name}") } else { name.to_owned() }
+    if !portal.is_secure() {
+        name.to_owned()
+    } else if name == HINT {
+        // What is bound to the host goes to every page of it; this one goes to a single page.
+        format!("__Secure-{name}")
+    } else {
+        format!("__Host-{name}")
+    }
 }
 
 /// The value of a cookie, if it is there once.
@@ -46,8 +59,12 @@ pub fn theme(headers: &HeaderMap) -> Option<&'static str> {
 /// A cookie for scripts to leave alone, for this site alone.
 pub fn set(portal: &Portal, name: &str, value: &str, seconds: u32) -> Option<HeaderValue> {
     let secure = if portal.is_secure() { "; Secure" } else { "" };
+    let path = if name == HINT { HINT_PATH } else { "/" };
     let name = full_name(portal, name);
-    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    if value.len() > LONGEST {
+        return None;
+    }
+    let text = format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     let mut header = HeaderValue::try_from(text).ok()?;
     header.set_sensitive(true);
     Some(header)
@@ -70,6 +87,9 @@ mod tests {
     fn with_tls_a_cookie_is_bound_to_its_host() {
         let text = |origin| set(&portal(origin), SESSION, "x", 60).unwrap().to_str().unwrap().to_owned();
         assert_eq!(text("https://a.example"), "__Host-tidegate=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure");
+        let hint = set(&portal("https://a.example"), HINT, "x", 60).unwrap();
+        assert!(hint.to_str().unwrap().starts_with("__Secure-tidegate-hint=x; Path=/signed-out; "));
+        assert!(set(&portal("https://a.example"), HINT, &"x".repeat(4000), 60).is_none());
         assert_eq!(text("http://127.0.0.1:8420"), "tidegate=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax");
     }
 

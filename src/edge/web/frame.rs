@@ -62,7 +62,7 @@ pub struct Frame {
 }
 
 /// Path, words, symbol, for whom, and whether it is in the bar of a phone.
-const PLACES: [(&str, &str, &str, bool, bool); 8] = [
+const PLACES: [(&str, &str, &str, bool, bool); 13] = [
     ("/", "My access", "gate", false, true),
     ("/catalog", "Catalog", "search", false, true),
     ("/approvals", "Approvals", "inbox", false, true),
@@ -71,10 +71,15 @@ const PLACES: [(&str, &str, &str, bool, bool); 8] = [
     ("/agents", "Agents", "agent", false, false),
     ("/audit", "Audit", "log", false, false),
     ("/policies", "Policies", "scales", false, false),
+    ("/directory", "Directory", "sync", true, false),
+    ("/insights", "Insights", "chart", true, false),
+    ("/integrations", "Integrations", "plug", true, false),
+    ("/system", "System", "pulse", true, false),
+    ("/break-glass", "Break glass", "alert", false, false),
 ];
 
 /// What a form did, said on the page that follows it. The address carries the key, never the words.
-const SAYINGS: [(&str, &str); 19] = [
+const SAYINGS: [(&str, &str); 27] = [
     ("asked", "Your request is on its way."),
     ("approved", "Your approval is recorded."),
     ("denied", "The request is denied. The requester can ask again."),
@@ -96,6 +101,14 @@ const SAYINGS: [(&str, &str); 19] = [
     ("locked", "The lock is in force: nothing new is granted, and what was open is being taken away."),
     ("lifted", "The lock is lifted."),
     ("proved", "You have signed in again. Nothing is decided yet: look at the terms, and decide now."),
+    ("proved-ask", "You have signed in again. Nothing is sent yet: look at it once more, and send it now."),
+    ("taken-up", "Others see that you look at it."),
+    ("commented", "Your comment is in the timeline."),
+    ("told-again", "It is told again."),
+    ("begun", "It has begun. What it found stands here when it is done."),
+    ("checked", "The target was checked: see what was found."),
+    ("settled", "It is settled."),
+    ("emergency", "The emergency is recorded, and everybody concerned is told. It is reviewed afterwards."),
     ("slack-linked", "The Slack account acts as you from now on."),
     ("slack-unlinked", "The Slack account acts for nobody any more."),
     ("sign-in-reset", "The next account at the identity provider that comes with this name is theirs."),
@@ -131,7 +144,7 @@ impl Frame {
             csrf: visitor.csrf.clone(),
             theme: visitor.theme,
             // What a form did is said to whoever comes from that form. "Sign in again" comes back from elsewhere.
-            said: key.filter(|key| visitor.from_here || *key == "proved").and_then(saying),
+            said: key.filter(|key| visitor.from_here || key.starts_with("proved")).and_then(saying),
             inbox,
             ..Self::outside(title, now)
         }

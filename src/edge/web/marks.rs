@@ -7,7 +7,7 @@ use super::words::{self, Clock, When};
 use crate::{
     broker::{
         Ctx,
-        view::{ApprovalsView, GrantView, RequestView, RevocationView},
+        view::{ApprovalsView, GrantView, RequestView, RequesterContext, RevocationView, TakenUpView},
     },
     domain::{
         capability::RevocationClass,
@@ -327,6 +327,67 @@ impl RequestCard {
     }
 }
 
+/// What is worth knowing of whoever asks.
+pub struct About {
+    /// Their requests of the last 30 days, in a sentence.
+    pub words: String,
+    /// They are on call.
+    pub on_call: bool,
+    /// What stands out.
+    pub marks: Vec<String>,
+}
+
+impl About {
+    /// For people.
+    pub fn of(view: &RequesterContext) -> Self {
+        let mut parts = Vec::new();
+        for (n, what) in [(view.approved, "approved"), (view.denied, "denied"), (view.lapsed, "lapsed")] {
+            if n > 0 {
+                parts.push(format!("{n} {what}"));
+            }
+        }
+        let of_these = if parts.is_empty() { String::new() } else { format!(", of these {}", parts.join(", ")) };
+        let words = match view.asked {
+            0 | 1 => "Has asked for nothing else in the last 30 days".to_owned(),
+            n => format!("{n} requests in the last 30 days{of_these}"),
+        };
+        Self { words, on_call: view.on_call, marks: view.marks.clone() }
+    }
+}
+
+/// Who looks at a request.
+pub struct Taken {
+    /// Who.
+    pub who: String,
+    /// Since when.
+    pub ago: String,
+    /// Whoever reads this.
+    pub me: bool,
+}
+
+impl Taken {
+    /// For whoever reads it.
+    pub fn of(view: &TakenUpView, ctx: &Ctx, now: Timestamp) -> Self {
+        let ago = words::instant(&view.at).map_or_else(String::new, |at| match words::distance(now, at).as_str() {
+            "just now" => "since just now".to_owned(),
+            other => format!("since {}", other.trim_end_matches(" ago")),
+        });
+        Self { who: view.by.name.clone(), ago, me: view.by.id == ctx.actor_id().to_string() }
+    }
+}
+
+/// What an entitlement is at its target, a line for each parameter.
+pub fn parameter_lines(parameters: &Value) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            list.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    parameters.as_object().into_iter().flatten().map(|(name, value)| format!("{name}: {}", text(value))).collect()
+}
+
 fn request_status(state: RequestState) -> Status {
     match state {
         RequestState::Pending => status("Waiting", "water", "clock"),
@@ -346,6 +407,8 @@ pub fn pretty(value: &Value) -> String {
 pub fn happening(action: &str) -> (&'static str, &'static str) {
     match action {
         "request.created" => ("asked for access", "ask"),
+        "request.taken_up" => ("looks at it", "eye"),
+        "request.commented" => ("said something", "ask"),
         "approval.recorded" => ("recorded a decision", "scales"),
         "request.approved" => ("approved the request", "check"),
         "request.denied" => ("denied the request", "cross"),

@@ -21,8 +21,9 @@ use axum::{
 };
 
 use self::pages::{
-    agents, approvals, audit, catalog, claim, decide, grants, live, locks, machine, my_access, people, policies,
-    request, request_form, sign_in, slack_link,
+    agents, approvals, audit, audit_export, break_glass, catalog, claim, decide, directory, grants, insights,
+    integrations, live, locks, machine, my_access, people, policies, request, request_form, sign_in, slack_link,
+    system,
 };
 pub use dress::unknown;
 
@@ -33,11 +34,14 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
     vec![
         ("/", get(my_access::handler)),
         ("/catalog", get(catalog::handler)),
+        ("/catalog/mark", post(catalog::mark)),
         ("/request", get(request_form::open).post(request_form::send)),
         ("/requests/{id}", get(request::handler)),
         ("/requests/{id}/approve", post(decide::approve)),
         ("/requests/{id}/deny", post(decide::deny)),
         ("/requests/{id}/cancel", post(decide::cancel)),
+        ("/requests/{id}/take-up", post(decide::take_up)),
+        ("/requests/{id}/comment", post(decide::comment)),
         ("/approvals", get(approvals::handler)),
         ("/approvals/deny", post(decide::deny_many)),
         ("/grants", get(grants::list)),
@@ -59,8 +63,19 @@ fn places() -> Vec<(&'static str, MethodRouter<Edge>)> {
         ("/locks", post(locks::fall)),
         ("/locks/{id}/lift", post(locks::lift)),
         ("/audit", get(audit::list)),
+        ("/audit/export", get(audit_export::handler)),
         ("/audit/{id}", get(audit::one)),
         ("/policies", get(policies::handler)),
+        ("/directory", get(directory::handler)),
+        ("/directory/sources/{name}/accept", post(directory::accept)),
+        ("/directory/sync/{name}", post(directory::run)),
+        ("/directory/tasks/{id}/done", post(directory::done)),
+        ("/insights", get(insights::handler)),
+        ("/integrations", get(integrations::handler)),
+        ("/integrations/{id}/replay", post(integrations::replay)),
+        ("/system", get(system::handler)),
+        ("/system/targets/{id}/check", post(system::check)),
+        ("/break-glass", get(break_glass::open).post(break_glass::send)),
         ("/live", get(live::handler)),
         ("/login", get(sign_in::open)),
         ("/login/dev", post(sign_in::choose)),

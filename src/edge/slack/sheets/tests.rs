@@ -43,6 +43,9 @@ fn page(trust: SlackDecision) -> RequestPage {
             timeline: None,
             trace: None,
             can_decide: None,
+            taken_up: None,
+            context: None,
+            permissions: None,
         },
         titles: vec!["Administer orders".to_owned()],
         decisions: vec![ApprovalView {
@@ -57,6 +60,7 @@ fn page(trust: SlackDecision) -> RequestPage {
         trust,
         requester: "Ana, engineer".to_owned(),
         marks: vec!["sensitivity 3 of 4".to_owned()],
+        source: "cli".to_owned(),
     }
 }
 

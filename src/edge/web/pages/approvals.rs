@@ -14,17 +14,20 @@ use crate::{
         web::{
             filters,
             frame::{Frame, page},
-            marks::RequestCard,
+            marks::{About, RequestCard, Taken},
             visit::{Fields, Visitor},
+            words,
         },
     },
 };
 
 /// Rows of a page.
-const ROWS: u32 = 25;
+const ROWS: u32 = 15;
 
 struct Row {
     card: RequestCard,
+    about: Option<About>,
+    taken: Option<Taken>,
     /// It is mine, or I have decided already, or policy wants somebody else.
     mine: bool,
     shorter: Vec<(u32, String)>,
@@ -36,6 +39,8 @@ struct Page {
     frame: Frame,
     rows: Vec<Row>,
     next: Option<String>,
+    /// How long a decision usually takes; for an empty inbox.
+    usual_wait: Option<String>,
 }
 
 /// `GET /approvals`.
@@ -51,9 +56,17 @@ pub async fn handler(
     let found = broker.urgent(ctx, paging).await?;
     let row = |view: &RequestView| {
         let card = RequestCard::of(view, &policy, now);
-        Row { mine: view.can_decide != Some(true), shorter: shorter_than(card.seconds), card }
+        Row {
+            about: view.context.as_ref().map(About::of),
+            taken: view.taken_up.as_ref().map(|t| Taken::of(t, ctx, now)),
+            mine: view.can_decide != Some(true),
+            shorter: shorter_than(card.seconds),
+            card,
+        }
     };
+    let wait = if found.items.is_empty() { broker.usual_wait(ctx).await? } else { None };
     let page_of = Page {
+        usual_wait: wait.map(|wait| words::span(wait.as_secs().max(1))),
         rows: found.items.iter().map(row).collect(),
         next: found.next,
         frame: visitor.frame("Approvals", "/approvals").await?,

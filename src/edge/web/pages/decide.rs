@@ -83,6 +83,29 @@ pub async fn cancel(
     see_other(&format!("/requests/{id}?said=cancelled"))
 }
 
+/// `POST /requests/{id}/take-up`: others see that one looks at it.
+pub async fn take_up(
+    State(edge): State<Edge>,
+    PathId(id): PathId<RequestId>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    carry_through(async move { edge.broker.take_up(&visitor.ctx, id).await }).await?;
+    back(&fields, id, "taken-up")
+}
+
+/// `POST /requests/{id}/comment`.
+pub async fn comment(
+    State(edge): State<Edge>,
+    PathId(id): PathId<RequestId>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let Posted { visitor, fields } = posted;
+    let text = fields.text("comment");
+    carry_through(async move { edge.broker.comment(&visitor.ctx, id, text).await }).await?;
+    see_other(&format!("/requests/{id}?said=commented"))
+}
+
 /// `POST /approvals/deny`: several at once, each on its own. One that somebody else decided meanwhile harms no other.
 pub async fn deny_many(State(edge): State<Edge>, posted: Posted) -> Result<Response, Problem> {
     let Posted { visitor, fields } = posted;

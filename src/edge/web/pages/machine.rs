@@ -27,7 +27,7 @@ use crate::{
             filters,
             frame::{Frame, page, see_other},
             visit::{Fields, Posted, Visitor},
-            words::{self, When},
+            words::{self, Clock},
         },
     },
 };
@@ -125,7 +125,7 @@ struct Device {
     frame: Frame,
     code: String,
     wrong: bool,
-    found: Option<(String, String, String, When)>,
+    found: Option<(String, String, String, Clock)>,
     done: Option<bool>,
 }
 
@@ -167,7 +167,12 @@ pub async fn device_answer(State(edge): State<Edge>, posted: Posted) -> Result<R
         carry_through(async move { broker.decide_device_sign_in(&ctx, &code, yes).await }).await?;
         return device_page(&visitor, Device { done: Some(yes), ..empty_device(now) }).await;
     }
-    let facts = (found.client, found.address, words::distance(now, found.begun), words::when(now, found.lapses));
+    let facts = (
+        found.client,
+        found.address,
+        words::distance(now, found.begun),
+        words::clock("lapses", now, found.begun, found.lapses),
+    );
     device_page(&visitor, Device { found: Some(facts), ..blank }).await
 }
 

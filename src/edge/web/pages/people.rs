@@ -10,7 +10,7 @@ use crate::{
     broker::{
         input::{GrantQuery, Paging},
         slack::SlackAccountView,
-        view::{IdentityView, LockView, SessionView, TokenView},
+        view::{GrantView, IdentityView, LockView, SessionView, SheetView, TokenView},
     },
     domain::{
         id::{SessionId, TokenId},
@@ -22,7 +22,7 @@ use crate::{
         web::{
             filters,
             frame::{Frame, page, see_other},
-            marks::GrantCard,
+            marks::{GrantCard, RequestCard},
             visit::{Fields, Posted, Visitor},
             words::{self, When},
         },
@@ -131,10 +131,15 @@ struct One {
     who: IdentityView,
     is_person: bool,
     me: bool,
+    sheet: SheetView,
+    /// Groups by a grant: name, grant, end.
+    temporary: Vec<(String, String, Option<When>)>,
+    asked: Vec<RequestCard>,
+    lost: Vec<GrantCard>,
     live: Vec<GrantCard>,
     over: Vec<GrantCard>,
     sessions: Option<Vec<SessionRow>>,
-    tokens: Vec<(TokenView, When, When)>,
+    tokens: Vec<(TokenView, When, When, Option<When>)>,
     lock: Option<LockView>,
     owned: Vec<IdentityView>,
     slack: Option<Vec<(SlackAccountView, When)>>,
@@ -157,7 +162,7 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
     };
     let live = broker.grants(ctx, query(true, 100)).await?.items;
     let recent = broker.grants(ctx, query(false, 30)).await?.items;
-    let card = |g| GrantCard::of(g, &policy, ctx, now);
+    let card = |g: &GrantView| GrantCard::of(g, &policy, ctx, now);
     let sessions = if who.kind == IdentityKind::Person && (me || ctx.sees_everything()) {
         let this = visitor.session.to_string();
         Some(broker.sessions(ctx, &who.id).await?.iter().map(|s| session_row(s, &this, now)).collect())
@@ -176,7 +181,8 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
     };
     let tokens = broker.tokens(ctx, &who.id).await?.into_iter().map(|t| {
         let (made, until) = (words::when_of(now, &t.created_at), words::when_of(now, &t.expires_at));
-        (t, made, until)
+        let used = t.last_used_at.as_deref().map(|at| words::when_of(now, at));
+        (t, made, until, used)
     });
     let lock = if ctx.sees_everything() {
         broker.locks(ctx).await?.items.into_iter().find(|l| l.value == who.id)
@@ -184,7 +190,17 @@ pub async fn one(State(edge): State<Edge>, visitor: Visitor, Path(key): Path<Str
         None
     };
     let owned = if me { broker.workloads(ctx, Paging::default()).await?.items } else { Vec::new() };
+    let sheet = broker.sheet(ctx, &who.id).await?;
+    let temporary = sheet
+        .temporary
+        .iter()
+        .map(|(group, grant, until)| (group.clone(), grant.clone(), until.as_deref().map(|t| words::when_of(now, t))));
+    let temporary = temporary.collect();
     let page_of = One {
+        temporary,
+        asked: sheet.asked.iter().map(|r| RequestCard::of(r, &policy, now)).collect(),
+        lost: sheet.lost.iter().map(card).collect(),
+        sheet,
         frame: visitor
             .frame(&who.display_name, if who.kind == IdentityKind::Person { "/people" } else { "/agents" })
             .await?,

@@ -8,18 +8,25 @@ use axum::{
 use cedar_policy::Effect;
 
 use crate::{
-    broker::{input::Simulate, view::SimulationView},
-    domain::{decision::Verdict, time::Ttl},
+    broker::{
+        BrokerError,
+        input::Simulate,
+        view::{ChangedFile, PolicyVersionView, SimulationView},
+    },
+    domain::{
+        decision::Verdict,
+        time::{Timestamp, Ttl},
+    },
     edge::{
         inbound::{problem::Problem, state::Edge},
         web::{
             filters,
             frame::{Frame, page_with},
             visit::{Fields, Visitor},
-            words,
+            words::{self, When},
         },
     },
-    policy::{PolicySet, Rule},
+    policy::{PolicySet, Rule, TestReport},
 };
 
 struct Row {
@@ -87,6 +94,12 @@ impl Simulation {
 struct Page {
     frame: Frame,
     version: String,
+    versions: Vec<(PolicyVersionView, When)>,
+    /// From which version to which, and what changed; or why that cannot be said.
+    diff: Option<(String, String, Result<Vec<ChangedFile>, String>)>,
+    tests: Option<TestReport>,
+    trace: Option<String>,
+    at: String,
     rules: Vec<Row>,
     entitlements: Vec<(String, String, bool)>,
     identity: String,
@@ -104,6 +117,24 @@ fn entitlements(policy: &PolicySet, chosen: &str) -> Vec<(String, String, bool)>
     all.map(|e| (e.id.to_string(), e.title.clone(), &*e.id == chosen)).collect()
 }
 
+/// What is asked of the simulator.
+fn simulation(given: &Fields, chosen: &str) -> Result<Simulate, Problem> {
+    let at = match given.text("at") {
+        empty if empty.is_empty() => None,
+        text if text.len() == 16 => Some(format!("{text}:00Z").parse().map_err(|e| Problem::input("at", e))?),
+        text => Some(text.parse::<Timestamp>().map_err(|e| Problem::input("at", e))?),
+    };
+    Ok(Simulate {
+        identity: given.get("identity").map(str::to_owned),
+        entitlement: chosen.to_owned(),
+        duration: given.parsed::<Ttl>("duration")?,
+        at,
+        reason: given.get("no_reason").map(|_| String::new()),
+        ticket: given.get("ticket").map(str::to_owned),
+        emergency: given.get("emergency").is_some(),
+    })
+}
+
 /// `GET /policies`, with a simulation if there is one in the query: it records nothing.
 pub async fn handler(
     State(edge): State<Edge>,
@@ -113,26 +144,35 @@ pub async fn handler(
     let given = Fields::parse(query.unwrap_or_default().as_bytes());
     let chosen = given.text("entitlement");
     let no_reason = given.get("no_reason").is_some();
-    let simulated = if chosen.is_empty() {
-        Ok(None)
-    } else {
-        let duration = given.parsed::<Ttl>("duration");
-        match duration {
-            Ok(duration) => {
-                let simulate = Simulate {
-                    identity: given.get("identity").map(str::to_owned),
-                    entitlement: chosen.clone(),
-                    duration,
-                    at: None,
-                    reason: no_reason.then(String::new),
-                    ticket: given.get("ticket").map(str::to_owned),
-                    emergency: given.get("emergency").is_some(),
-                };
-                edge.broker.simulate(&visitor.ctx, simulate).await.map(Some).map_err(Problem::from)
+    let broker = &edge.broker;
+    let sees_all = visitor.ctx.sees_everything();
+    let wanted = if chosen.is_empty() { Ok(None) } else { simulation(&given, &chosen).map(Some) };
+    let mut trace = None;
+    let simulated = match wanted {
+        Ok(None) => Ok(None),
+        Ok(Some(simulate)) => {
+            if sees_all {
+                trace = broker.explain(&visitor.ctx, simulate.clone()).await.ok();
             }
-            Err(problem) => Err(problem),
+            broker.simulate(&visitor.ctx, simulate).await.map(Some).map_err(Problem::from)
         }
+        Err(problem) => Err(problem),
     };
+    let versions = if sees_all { broker.policy_versions(&visitor.ctx).await? } else { Vec::new() };
+    let diff = match (given.get("from"), given.get("to")) {
+        (Some(from), Some(to)) if sees_all => {
+            let changed = match broker.policy_diff(&visitor.ctx, from, to).await {
+                Ok(changed) => Ok(changed),
+                Err(BrokerError::NotFound(_)) => Err("The texts of one of these versions were not kept.".to_owned()),
+                Err(other) => return Err(other.into()),
+            };
+            Some((from.to_owned(), to.to_owned(), changed))
+        }
+        _ => None,
+    };
+    let tests =
+        if sees_all && given.get("tests").is_some() { Some(broker.test_policy(&visitor.ctx).await?) } else { None };
+    let now = broker.now();
     let policy = edge.broker.policy();
     let (status, result, trouble) = match simulated {
         Ok(view) => (http::StatusCode::OK, view.map(Simulation::of), None),
@@ -141,6 +181,17 @@ pub async fn handler(
     };
     let page_of = Page {
         frame: visitor.frame("Policies", "/policies").await?,
+        versions: versions
+            .into_iter()
+            .map(|v| {
+                let at = words::when_of(now, &v.loaded_at);
+                (v, at)
+            })
+            .collect(),
+        diff,
+        tests,
+        trace,
+        at: given.text("at"),
         version: policy.version().to_owned(),
         rules: policy.rules().iter().map(Row::of).collect(),
         entitlements: entitlements(&policy, &chosen),
@@ -151,7 +202,7 @@ pub async fn handler(
         no_reason,
         result,
         trouble,
-        sees_all: visitor.ctx.sees_everything(),
+        sees_all,
     };
     page_with(status, &page_of)
 }

@@ -1,21 +1,24 @@
 //! `/requests/{id}`: the document of one request. Terms at the top, the decision beside them, what happened below.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::{extract::State, response::Response};
 
 use crate::{
-    broker::view::{ApprovalView, RequestView, TimelineEntry},
-    domain::{decision::Reason, id::RequestId, request::RequestState},
+    broker::view::{ApprovalView, PermissionsView, RequestView, TimelineEntry},
+    domain::{decision::Reason, id::RequestId, request::RequestState, time::Timestamp},
     edge::{
         inbound::{path::PathId, problem::Problem, state::Edge},
         web::{
             filters,
             frame::{Frame, page},
-            marks::{GrantCard, RequestCard, happening, pretty},
+            marks::{About, GrantCard, RequestCard, Taken, happening, parameter_lines, pretty, title_of},
             visit::Visitor,
             words::{self, When},
         },
     },
+    policy::PolicySet,
 };
 
 /// One person's decision.
@@ -35,7 +38,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn of(view: &ApprovalView, now: crate::domain::time::Timestamp) -> Self {
+    fn of(view: &ApprovalView, now: Timestamp) -> Self {
         Self {
             who: view.approver.name.clone(),
             approve: view.approve,
@@ -86,6 +89,11 @@ pub fn lines(entries: &[TimelineEntry], now: crate::domain::time::Timestamp) -> 
 struct Page {
     frame: Frame,
     card: RequestCard,
+    about: Option<About>,
+    taken: Option<Taken>,
+    change: Option<Change>,
+    policy_now: String,
+    sees_all: bool,
     grants: Vec<GrantCard>,
     decisions: Vec<Decision>,
     lines: Vec<Line>,
@@ -98,6 +106,54 @@ struct Page {
     can_ask_again: bool,
     shorter: Vec<(u32, String)>,
     decided: Option<String>,
+}
+
+/// Something that is held, or would be.
+struct Held {
+    title: String,
+    entitlement: String,
+    until: Option<When>,
+    lines: Vec<String>,
+    known: bool,
+    note: &'static str,
+}
+
+/// What the request would change.
+struct Change {
+    targets: String,
+    holds: Vec<Held>,
+    gains: Vec<Held>,
+}
+
+impl Change {
+    fn of(view: &PermissionsView, policy: &PolicySet, now: Timestamp) -> Self {
+        let targets: BTreeSet<&str> = view.gains.iter().map(|g| g.target.as_str()).collect();
+        let holds = view.holds.iter().map(|h| Held {
+            title: title_of(policy, &h.entitlement),
+            entitlement: h.entitlement.clone(),
+            until: h.not_after.as_deref().map(|t| words::when_of(now, t)),
+            lines: parameter_lines(&h.parameters),
+            known: true,
+            note: "",
+        });
+        let gains = view.gains.iter().map(|g| Held {
+            title: title_of(policy, &g.entitlement),
+            entitlement: g.entitlement.clone(),
+            until: None,
+            lines: parameter_lines(&g.parameters),
+            known: g.held || g.standing,
+            note: match (g.held, g.standing) {
+                (true, _) => "they hold the same already",
+                (_, true) => "they are in that group for good",
+                _ => "",
+            },
+        });
+        Self {
+            targets: targets.into_iter().collect::<Vec<_>>().join(", "),
+            holds: holds.collect(),
+            gains: gains.collect(),
+        }
+    }
 }
 
 /// Durations that an approver can shorten to.
@@ -139,6 +195,11 @@ pub async fn handler(
     let title = format!("{}: {}", card.short, card.titles());
     let page_of = Page {
         frame: visitor.frame(&title, if mine { "/" } else { "/approvals" }).await?,
+        about: view.context.as_ref().map(About::of),
+        taken: view.taken_up.as_ref().map(|t| Taken::of(t, ctx, now)),
+        change: view.permissions.as_ref().map(|p| Change::of(p, &policy, now)),
+        policy_now: policy.version().to_owned(),
+        sees_all: ctx.sees_everything(),
         grants: view.grants.iter().map(|g| GrantCard::of(g, &policy, ctx, now)).collect(),
         decisions: view.decisions.iter().flatten().map(|d| Decision::of(d, now)).collect(),
         lines: lines(view.timeline.as_deref().unwrap_or_default(), now),

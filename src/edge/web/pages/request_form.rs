@@ -21,11 +21,16 @@ use crate::{
         time::{Timestamp, Ttl},
     },
     edge::{
-        inbound::{call::carry_through, problem::Problem, state::Edge},
+        inbound::{
+            call::carry_through,
+            problem::{Kind, Problem},
+            state::Edge,
+        },
         web::{
             filters,
             frame::{Frame, page_with, see_other},
             marks::Revocation,
+            pages::sign_in,
             visit::{Fields, Posted, Visitor},
             words,
         },
@@ -42,6 +47,9 @@ const CHIPS: [(u32, &str); 7] = [
     (28_800, "8 h"),
     (86_400, "1 day"),
 ];
+
+/// Longest address that one comes back to.
+const ADDRESS: usize = 900;
 
 /// What is in the form.
 #[derive(Default)]
@@ -90,6 +98,32 @@ impl Draft {
             dry_run,
             idempotency,
         })
+    }
+
+    /// The address of this form as it is filled in, for coming back to it from elsewhere. A long reason has to be
+    /// written again.
+    fn address(&self, path: &str, said: &str) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("said", said);
+        for id in &self.entitlements {
+            query.append_pair("e", id);
+        }
+        let emergency = if self.emergency { "1" } else { "" };
+        for (name, value) in [
+            ("duration", self.duration.as_str()),
+            ("other", &self.other),
+            ("ticket", &self.ticket),
+            ("start", &self.start),
+            ("behalf", &self.behalf),
+            ("emergency", emergency),
+        ] {
+            if !value.is_empty() {
+                query.append_pair(name, value);
+            }
+        }
+        let short = format!("{path}?{}", query.finish());
+        let reason: String = url::form_urlencoded::byte_serialize(self.reason.as_bytes()).collect();
+        if short.len() + reason.len() < ADDRESS { format!("{short}&reason={reason}") } else { short }
     }
 
     /// So that the same form sent twice is one request, and a changed one is another.
@@ -164,6 +198,8 @@ struct Page {
     draft: Draft,
     chips: Vec<(u32, &'static str, bool)>,
     longest: String,
+    /// Who asks for this must have signed in within this time, and did so longer ago: where that is done.
+    prove: Option<(String, String)>,
     plan: Option<Plan>,
     trouble: Option<Trouble>,
     again: bool,
@@ -201,6 +237,15 @@ async fn shown(
             last.2 = true;
         }
     }
+    let within = match &outcome {
+        Ok(Some(plan)) => plan.step_up,
+        _ => offers.iter().filter_map(|o| o.step_up).min(),
+    };
+    let within = within.map(Ttl::seconds_or_one).filter(|within| visitor.ctx.proved_within(*within).is_err());
+    let prove = within.map(|within| {
+        let back = draft.address("/request", "proved-ask");
+        (words::span(u64::from(within.seconds())), sign_in::again_at(edge, &back))
+    });
     let (plan, trouble) = match outcome {
         Ok(plan) => (plan.as_ref().map(Plan::of), None),
         Err(problem) => {
@@ -223,6 +268,7 @@ async fn shown(
         draft,
         chips,
         longest: words::span(u64::from(longest)),
+        prove,
         plan,
         trouble,
         again,
@@ -246,7 +292,8 @@ pub async fn open(State(edge): State<Edge>, visitor: Visitor, RawQuery(query): R
         };
         return shown(&edge, &visitor, draft, Ok(None), true).await;
     }
-    let draft = Draft { entitlements: given.all("e"), ..Draft::default() };
+    // An address may fill the form in; only its reader sends it.
+    let draft = Draft { key: String::new(), ..Draft::of(&given) };
     if draft.entitlements.is_empty() {
         return see_other("/catalog");
     }
@@ -268,6 +315,10 @@ pub async fn send(State(edge): State<Edge>, posted: Posted) -> Result<Response, 
     match asked {
         Ok(Asked::Recorded(view) | Asked::Repeated(view)) => see_other(&format!("/requests/{}?said=asked", view.id)),
         Ok(Asked::Planned(plan)) => shown(&edge, &visitor, draft, Ok(Some(plan)), false).await,
+        // Off to the identity provider, and back to the form as it was: nothing is sent from afar.
+        Err(problem) if problem.kind() == Kind::ProveAgain => {
+            see_other(&sign_in::again_at(&edge, &draft.address("/request", "proved-ask")))
+        }
         Err(problem) => shown(&edge, &visitor, draft, Err(problem), false).await,
     }
 }

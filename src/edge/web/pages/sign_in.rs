@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, header};
+use url::Url;
 
 use crate::{
     broker::{Arrival, BrokerError, NewSession},
@@ -20,12 +21,14 @@ use crate::{
             state::{Call, Edge},
         },
         web::{
-            cookie, filters,
+            cookie,
+            dress::policy_with_form_to,
+            filters,
             frame::{Frame, page, see_other},
             visit::{Fields, Posted, PostedOutside, is_same},
         },
     },
-    ports::identity_provider::{Attempt, ProviderError},
+    ports::identity_provider::{Attempt, Leaving, ProviderError, Redeemed},
 };
 
 /// A sign-in that is not over by then has to begin again.
@@ -226,8 +229,8 @@ pub async fn come_back(
     }
     let code = given.get("code").unwrap_or_default();
     let redirect = format!("{}{CALLBACK}", edge.portal.origin());
-    let vouched = match provider.redeem(code, &kept.attempt(), &redirect, edge.broker.now()).await {
-        Ok(vouched) => vouched,
+    let Redeemed { vouched, hint } = match provider.redeem(code, &kept.attempt(), &redirect, edge.broker.now()).await {
+        Ok(redeemed) => redeemed,
         Err(error) => return refused(&edge, headers, &kept.next, &error),
     };
     let who = match edge.broker.person_of(&vouched).await {
@@ -251,6 +254,9 @@ pub async fn come_back(
         Err(problem) => return Err(problem),
     };
     give(&mut response, cookie::clear(&edge.portal, cookie::SIGN_IN));
+    // As long as the session lasts at most. Without it, the provider asks which session is meant.
+    let seconds = edge.broker.settings().session_ttl.seconds();
+    give(&mut response, cookie::set(&edge.portal, cookie::HINT, hint.expose(), seconds));
     Ok(response)
 }
 
@@ -304,21 +310,32 @@ pub async fn leave(State(edge): State<Edge>, posted: Posted) -> Result<Response,
 #[template(path = "signed_out.html")]
 struct Left {
     frame: Frame,
-    provider: Option<(String, String)>,
+    provider: Option<(String, Leaving)>,
 }
 
 /// `GET /signed-out`: with the way out at the provider too.
 pub async fn left(State(edge): State<Edge>, headers: HeaderMap) -> Result<Response, Problem> {
+    let hint = cookie::read(&headers, &edge.portal, cookie::HINT).map(|text| Secret::new(text.to_owned()));
     let provider = match &edge.portal.provider {
         Some(provider) => {
             let back = format!("{}/login", edge.portal.origin());
-            let there = provider.end_session(&back, edge.broker.now()).await;
-            there.map(|url| (provider.name().to_owned(), url))
+            let there = provider.end_session(&back, hint, edge.broker.now()).await;
+            there.map(|leaving| (provider.name().to_owned(), leaving))
         }
         None => None,
     };
     let frame = Frame { theme: cookie::theme(&headers), ..Frame::outside("Signed out", edge.broker.now()) };
-    page(&Left { frame, provider })
+    let there = provider.as_ref().and_then(|(_, leaving)| leaving.url.parse::<Url>().ok());
+    let mut response = page(&Left { frame, provider })?;
+    if let Some(there) = there {
+        // The form of this page alone leads to the provider.
+        let policy = policy_with_form_to(&there.origin().ascii_serialization());
+        if let Ok(value) = HeaderValue::try_from(policy) {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, value);
+        }
+    }
+    give(&mut response, None);
+    Ok(response)
 }
 
 #[cfg(test)]
