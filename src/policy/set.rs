@@ -5,7 +5,7 @@
 //! Cedar finds the scope of every other rule false.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
@@ -50,8 +50,6 @@ pub struct PolicySet {
     /// By `@id`: where in `rules`.
     by_id: HashMap<String, usize>,
     slots: HashMap<Arc<str>, Slot>,
-    /// Groups that approve anything, in lower case.
-    approver_groups: BTreeSet<String>,
     authorizer: Authorizer,
     kept: Mutex<LruCache<IdentityId, Arc<Prepared>>>,
 }
@@ -156,10 +154,7 @@ impl PolicySet {
             let slot = Slot { entitlement: Arc::clone(entitlement), uid, target, entities, programs };
             slots.insert(Arc::clone(id), slot);
         }
-        let approver_groups =
-            catalog.entitlements.values().flat_map(|e| &e.approvers).map(|g| g.to_lowercase()).collect();
         Ok(Self {
-            approver_groups,
             version: files.version(),
             by_id: rules.iter().enumerate().map(|(i, r)| (r.id.clone(), i)).collect(),
             catalog,
@@ -181,11 +176,6 @@ impl PolicySet {
     /// What can be granted.
     pub const fn catalog(&self) -> &Catalog {
         &self.catalog
-    }
-
-    /// Groups that approve anything, in lower case.
-    pub const fn approver_groups(&self) -> &BTreeSet<String> {
-        &self.approver_groups
     }
 
     /// The texts of all files that decide, by name.
