@@ -223,6 +223,7 @@ async fn seed(broker: &Arc<Broker>, data_dir: &Path, url: &str) -> anyhow::Resul
         if entry.kind == IdentityKind::Person {
             people.insert(entry.name.clone(), json!({"id": id, "token": secret}));
         } else {
+            write_private(&tokens.join(format!("{}.id", entry.name)), &id.to_string())?;
             workloads.insert(entry.name.clone(), json!({"client_id": id, "client_secret": secret}));
         }
     }

@@ -11,8 +11,10 @@ use super::{
     exit::{Done, Exit, Failure},
     global::{Cx, Global},
     output::Ui,
+    private_file::{TempDir, write_new},
     request::{self, RequestArgs, Wish},
     text::{clean, shell_word},
+    token,
 };
 use crate::domain::time::Ttl;
 
@@ -64,7 +66,15 @@ pub async fn run(action: DevAction, cx: &Cx) -> Done {
             cx.ui.show(&json!({"server": cx.global.server, "token_file": file}), || line)?;
         }
         DevAction::Agent { entitlement, duration } => {
-            let global = Global { token_file: Some(token_of(WORKLOAD, cx)?), ..cx.global.clone() };
+            let secret = token_of(WORKLOAD, cx)?;
+            let id = std::fs::read_to_string(secret.with_extension("id"))
+                .map_err(|e| Failure::local(format!("the id of {WORKLOAD} cannot be read: {e}")))?;
+            let token = token::workload_token(id.trim(), &secret, cx).await?;
+            let dir = TempDir::new()?;
+            let file = dir.path().join("token");
+            write_new(&file, token.expose().as_bytes())
+                .map_err(|e| Failure::local(format!("the token of {WORKLOAD} could not be kept: {e}")))?;
+            let global = Global { token_file: Some(file), ..cx.global.clone() };
             let agent = Cx::new(global, Ui::system(cx.global.style()));
             cx.ui.note(&format!("{WORKLOAD} asks for {}", clean(&entitlement)));
             let reason = Some("deploy the release that was approved".to_owned());

@@ -79,13 +79,8 @@ pub async fn run(args: TokenArgs, cx: &Cx) -> Done {
     let TokenCommand::Mint(args) = args.command;
     let place = Place::new(args.out.as_deref(), args.reveal, cx)?;
     if let Some(id) = &args.client_id {
-        let secret = client_secret(args.client_secret_file.as_deref())?;
-        let mut fields =
-            vec![("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose())];
-        fields.extend(args.scope.as_deref().map(|s| ("scope", s)));
-        fields.extend(args.audience.as_deref().map(|a| ("resource", a)));
-        let answer = cx.anonymous()?.form(&["oauth", "token"], &fields).await?;
-        let (raw, it) = typed::<Issued>(answer)?;
+        let more = [("scope", args.scope.as_deref()), ("resource", args.audience.as_deref())];
+        let (raw, it) = of_workload(id, args.client_secret_file.as_deref(), &more, cx).await?;
         place.put(&raw, it.access_token, cx)?;
         cx.ui.note(&format!("It works for {}, for: {}", super::text::span(it.expires_in), clean(&it.scope)));
         return Ok(Exit::Ok);
@@ -102,6 +97,24 @@ pub async fn run(args: TokenArgs, cx: &Cx) -> Done {
         cx.ui.note(&format!("use it: export TIDEGATE_TOKEN_FILE={}", super::text::shell_word(&path.to_string_lossy())));
     }
     Ok(Exit::Ok)
+}
+
+/// The token of a workload, for its secret.
+async fn of_workload(
+    id: &str,
+    secret_file: Option<&Path>,
+    more: &[(&str, Option<&str>)],
+    cx: &Cx,
+) -> Result<(Value, Issued), Failure> {
+    let secret = client_secret(secret_file)?;
+    let mut fields = vec![("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose())];
+    fields.extend(more.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+    typed(cx.anonymous()?.form(&["oauth", "token"], &fields).await?)
+}
+
+/// The same, to be used at once.
+pub async fn workload_token(id: &str, secret_file: &Path, cx: &Cx) -> Result<Secret, Failure> {
+    Ok(Secret::new(of_workload(id, Some(secret_file), &[], cx).await?.1.access_token))
 }
 
 /// Where a secret that is shown once goes; known before it is made.

@@ -176,6 +176,10 @@ async fn kubectl_gets_its_token() {
     let mut old = desk.command("tidegate");
     old.env("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1alpha1"}"#).args(helper);
     assert_eq!(desk.ran(old).await.0, 2);
+    // What is no session of AWS is not claimed for AWS.
+    let before = desk.claims("kube:view").await;
+    assert_eq!(desk.tidegate(&["aws-credential-process", "--target", "kube:view"]).await.0, 2);
+    assert_eq!(desk.claims("kube:view").await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,6 +216,10 @@ async fn docker_gets_a_token_for_its_registry_and_no_other() {
     let (_, stored, _) = desk.ran(python("s.store('registry.example.org', 'ana', 'secret') and 1")).await;
     assert!(stored.starts_with("error") && stored.contains("keeps no passwords"), "{stored}");
     assert_eq!(desk.ran(python("s.erase('registry.example.org')")).await.1, "null\n");
+    // It is ended by its name, and what was kept of it is handed to nobody.
+    let (code, _, err) = desk.tidegate(&["end", "registry:pull", "--wait"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(desk.ran(python(asked)).await.1, "none\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -367,7 +375,7 @@ async fn profiles_emergencies_and_what_is_found() {
     assert_eq!(found(&["--label", "system=ledger", "--label", "tier"]).await, (0, true, false));
     assert_eq!(found(&["--label", "system=other"]).await, (5, false, false));
     assert_eq!(found(&["--kind", "token", "--requestable"]).await, (0, true, true));
-    assert_eq!(found(&["--kind", "ssh"]).await.1, false);
+    assert!(!found(&["--kind", "ssh"]).await.1);
 
     // An emergency is nobody's accident.
     let wish = ["break-glass", "kube:view", "--for", "10m"];
@@ -395,6 +403,20 @@ async fn profiles_emergencies_and_what_is_found() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(fs::read_to_string(&opened).unwrap().trim(), page);
+
+    // Beside `tidegate dev`: somebody else, and the workload.
+    let tokens = desk.home.data().join("tokens");
+    let dev = |args: &[&str]| {
+        let mut it = desk.command("tidegate");
+        it.env("TIDEGATE_TOKEN_FILE", tokens.join("ana.token")).arg("dev").args(args);
+        it
+    };
+    let (code, out, _) = desk.ran(dev(&["as", "ben"])).await;
+    assert!(code == 0 && out.ends_with(&format!(" TIDEGATE_TOKEN_FILE={}/ben.token\n", tokens.display())), "{out}");
+    assert_eq!(desk.ran(dev(&["as", "nobody"])).await.0, 5);
+    let (code, out, err) = desk.ran(dev(&["agent", "--json=requester"])).await;
+    assert!(code == 0 && out.contains("deploy-bot"), "{out}{err}");
+    assert!(desk.ran(dev(&["next"])).await.1.contains("tidegate dev as ben"));
 
     // The log as a table.
     let (code, out, err) = desk.tidegate(&["--profile", "eve", "audit", "export", "--format", "csv"]).await;

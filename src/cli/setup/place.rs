@@ -110,7 +110,7 @@ impl Change {
         let end = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
         let part = |lines: &[&str], from: usize, to: usize, mark: &str| -> String {
             let lines = lines.get(from..to).unwrap_or_default();
-            lines.iter().map(|line| format!("{mark}{}\n", clean(line))).collect()
+            lines.iter().flat_map(|line| [mark.to_owned(), clean(line), "\n".to_owned()]).collect()
         };
         let (old_end, new_end) = (old.len() - end, new.len() - end);
         let text = [

@@ -83,7 +83,7 @@ impl<'a> Known<'a> {
         let [version, _] = VERSIONS;
         let mut text = "apiVersion: v1\nkind: Config\nusers:\n".to_owned();
         for name in self.names {
-            let flags: String = self.flags.iter().map(|flag| format!("\"{flag}\", ")).collect();
+            let flags: String = self.flags.iter().flat_map(|flag| ["\"", flag, "\", "]).collect();
             let _ = write!(
                 text,
                 "- name: tidegate-{}\n  user:\n    exec:\n      apiVersion: {version}\n      command: tidegate\n      \
