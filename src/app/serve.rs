@@ -102,11 +102,10 @@ pub(super) fn lifecycle_settings(config: &Config, defaults: Settings) -> anyhow:
 /// How much is let in.
 pub(super) fn limits_of(config: &Config, defaults: Limits) -> Limits {
     let rate = |given: Option<u32>| given.filter(|n| *n > 0).map(|n| Rate::new(n, n.saturating_mul(2)));
-    Limits {
-        per_identity: rate(config.limits.requests_per_second).or(defaults.per_identity),
-        per_source: rate(config.limits.scim_requests_per_second).or(defaults.per_source),
-        ..defaults
-    }
+    let mut limits = defaults;
+    limits.per_identity = rate(config.limits.requests_per_second).or(limits.per_identity);
+    limits.per_source = rate(config.limits.scim_requests_per_second).or(limits.per_source);
+    limits
 }
 
 /// Run the server until it is asked to end.

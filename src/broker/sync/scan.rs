@@ -398,9 +398,9 @@ impl Scan<'_> {
         if self.verb == Verb::Apply {
             let urgent = matches!(action, Action::Deactivate | Action::Delete);
             if urgent {
-                self.writes.urgent.push(identity.id)
+                self.writes.urgent.push(identity.id);
             } else {
-                self.writes.due.push(identity.id)
+                self.writes.due.push(identity.id);
             }
             // Where the sync makes accounts, whoever works on it finds it by itself.
             let by = self.app.config.provision.made_by(&facts.subject, &facts.standing);
