@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_shown_with_what_is_around_it() {
-        let before: String = (1..=20).map(|n| format!("line {n}\n")).collect();
+        let before = (1..=20).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
         let after = before.replace("line 10\n", "line ten\n");
         let lines = changed(&before, &after);
         let text: Vec<String> = lines.iter().map(|l| format!("{}{}", l.mark, l.text)).collect();

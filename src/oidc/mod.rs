@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::{
     domain::{secret::Secret, time::Timestamp},
-    ports::identity_provider::{Attempt, IdentityProvider, Leaving, ProviderError, Redeemed},
+    ports::identity_provider::{Attempt, IdentityProvider, ProviderError, Redeemed},
 };
 use known::Known;
 
@@ -345,16 +345,18 @@ impl IdentityProvider for Provider {
         Ok(Redeemed { vouched, hint: tokens.id_token })
     }
 
-    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Leaving> {
+    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Secret> {
         let known = self.inner.known(now).await.ok()?;
-        let url = known.document.end_session_endpoint.clone()?;
+        let mut url = known.document.end_session_endpoint.clone()?;
         reachable(&url, self.inner.settings.allow_loopback).ok()?;
-        let text = |text: &str| Secret::new(text.to_owned());
-        // RP-Initiated Logout 1.0 §2: by POST, so that the ID token is in no address.
-        let mut fields =
-            vec![("client_id", text(&self.inner.settings.client_id)), ("post_logout_redirect_uri", text(back_to))];
-        fields.extend(hint.map(|token| ("id_token_hint", token)));
-        Some(Leaving { url: url.into(), fields })
+        // RP-Initiated Logout 1.0 §2, by GET: not every provider takes the POST that it must.
+        url.query_pairs_mut()
+            .append_pair("client_id", &self.inner.settings.client_id)
+            .append_pair("post_logout_redirect_uri", back_to);
+        if let Some(token) = hint {
+            url.query_pairs_mut().append_pair("id_token_hint", token.expose());
+        }
+        Some(Secret::new(url.into()))
     }
 }
 

@@ -45,14 +45,6 @@ pub struct Redeemed {
     pub hint: Secret,
 }
 
-/// A form that the browser sends to the provider, to end the session there too.
-pub struct Leaving {
-    /// Where it goes.
-    pub url: String,
-    /// What is in it.
-    pub fields: Vec<(&'static str, Secret)>,
-}
-
 /// Why a sign-in did not come to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -90,7 +82,7 @@ pub trait IdentityProvider: Send + Sync {
         now: Timestamp,
     ) -> Result<Redeemed, ProviderError>;
 
-    /// How the browser ends the session at the provider too, if it can be done. With the hint of the sign-in the provider
-    /// knows which session is meant, and need not ask.
-    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Leaving>;
+    /// Where the browser goes to end the session at the provider too, if it can be done. With the hint of the sign-in the
+    /// provider knows which session is meant, and need not ask; the address is for that browser alone.
+    async fn end_session(&self, back_to: &str, hint: Option<Secret>, now: Timestamp) -> Option<Secret>;
 }

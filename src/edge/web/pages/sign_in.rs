@@ -7,7 +7,6 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, header};
-use url::Url;
 
 use crate::{
     broker::{Arrival, BrokerError, NewSession},
@@ -21,14 +20,12 @@ use crate::{
             state::{Call, Edge},
         },
         web::{
-            cookie,
-            dress::policy_with_form_to,
-            filters,
+            cookie, filters,
             frame::{Frame, page, see_other},
             visit::{Fields, Posted, PostedOutside, is_same},
         },
     },
-    ports::identity_provider::{Attempt, Leaving, ProviderError, Redeemed},
+    ports::identity_provider::{Attempt, ProviderError, Redeemed},
 };
 
 /// A sign-in that is not over by then has to begin again.
@@ -310,7 +307,7 @@ pub async fn leave(State(edge): State<Edge>, posted: Posted) -> Result<Response,
 #[template(path = "signed_out.html")]
 struct Left {
     frame: Frame,
-    provider: Option<(String, Leaving)>,
+    provider: Option<(String, Secret)>,
 }
 
 /// `GET /signed-out`: with the way out at the provider too.
@@ -320,20 +317,12 @@ pub async fn left(State(edge): State<Edge>, headers: HeaderMap) -> Result<Respon
         Some(provider) => {
             let back = format!("{}/login", edge.portal.origin());
             let there = provider.end_session(&back, hint, edge.broker.now()).await;
-            there.map(|leaving| (provider.name().to_owned(), leaving))
+            there.map(|url| (provider.name().to_owned(), url))
         }
         None => None,
     };
     let frame = Frame { theme: cookie::theme(&headers), ..Frame::outside("Signed out", edge.broker.now()) };
-    let there = provider.as_ref().and_then(|(_, leaving)| leaving.url.parse::<Url>().ok());
     let mut response = page(&Left { frame, provider })?;
-    if let Some(there) = there {
-        // The form of this page alone leads to the provider.
-        let policy = policy_with_form_to(&there.origin().ascii_serialization());
-        if let Ok(value) = HeaderValue::try_from(policy) {
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, value);
-        }
-    }
     give(&mut response, None);
     Ok(response)
 }
