@@ -163,7 +163,27 @@ async fn an_emergency_is_an_input_of_its_own(db: Db) {
     let world = World::on(db).await;
     on_call(&world).await;
     let ask = Ask { emergency: true, ..want(LEDGER, 600) };
-    // The rule for emergencies wants that whoever asks has just shown who they are: a token has not.
+    let request = world.ask("ana", ask.clone()).await.unwrap();
+    assert!(request.emergency);
+    assert_eq!(request.approvals.needed, 1, "one is enough, without a ticket");
+    let too_long = Ask { duration: Some(ttl(3600)), ..ask.clone() };
+    refused!(world.ask("ana", too_long).await, BrokerError::Denied { .. });
+    // It opens nothing that policy does not open for it.
+    let elsewhere = Ask { emergency: true, ..want(ADMIN, 600) };
+    assert_eq!(world.ask("ana", elsewhere).await.unwrap().state, RequestState::Pending);
+    let created = events(&world).await.into_iter().rfind(|e| e.action == "request.created").unwrap();
+    assert_eq!(created.details["emergency"], true);
+}
+
+/// Where a rule wants that whoever asks has just shown who they are: a token has not.
+async fn who_must_have_just_signed_in_does_not_ask_by_token(db: Db) {
+    let to = tempfile::tempdir().unwrap();
+    let mut plan = plan(db);
+    plan.policies = policies(to.path());
+    edit(&to.path().join("access.cedar"), EMERGENCY, &format!("{EMERGENCY}\n@step_up(\"15m\")"));
+    let world = plan.build().await;
+    on_call(&world).await;
+    let ask = Ask { emergency: true, ..want(LEDGER, 600) };
     refused!(world.ask("ana", ask.clone()).await, BrokerError::ProveAgain(_));
     let ana = world.in_portal("ana").await;
     let Asked::Planned(plan) = world.broker.ask(&ana, Ask { dry_run: true, ..ask.clone() }).await.unwrap() else {
@@ -172,17 +192,9 @@ async fn an_emergency_is_an_input_of_its_own(db: Db) {
     assert_eq!(plan.step_up, Some(900));
     let Asked::Recorded(request) = world.broker.ask(&ana, ask.clone()).await.unwrap() else { panic!("not recorded") };
     assert!(request.emergency);
-    assert_eq!(request.approvals.needed, 1, "one is enough, without a ticket");
-    let too_long = Ask { duration: Some(ttl(3600)), ..ask.clone() };
-    refused!(world.broker.ask(&ana, too_long).await, BrokerError::Denied { .. });
     world.advance(901);
     let stale = tidegate::broker::Ctx { now: world.now(), ..ana };
     refused!(world.broker.ask(&stale, ask).await, BrokerError::ProveAgain(_));
-    // It opens nothing that policy does not open for it.
-    let elsewhere = Ask { emergency: true, ..want(ADMIN, 600) };
-    assert_eq!(world.ask("ana", elsewhere).await.unwrap().state, RequestState::Pending);
-    let created = events(&world).await.into_iter().rfind(|e| e.action == "request.created").unwrap();
-    assert_eq!(created.details["emergency"], true);
 }
 
 async fn a_repeat_is_answered_with_what_it_made_whatever_has_changed(db: Db) {
@@ -228,6 +240,7 @@ on_both!(
     a_manager_asks_for_a_report_who_must_be_eligible,
     a_ticket_is_demanded_where_policy_says_so_and_recorded,
     an_emergency_is_an_input_of_its_own,
+    who_must_have_just_signed_in_does_not_ask_by_token,
     a_repeat_is_answered_with_what_it_made_whatever_has_changed,
     nobody_has_more_pending_or_live_than_the_limits,
 );

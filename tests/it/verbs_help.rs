@@ -29,6 +29,8 @@ pub const ADMIN: &str = "tokens:orders-admin";
 pub const LEDGER: &str = "tokens:ledger-admin";
 pub const READERS: &str = "directory:readers";
 pub const ONCALL: &str = "directory:oncall";
+/// The rule for emergencies, in the policies that ship.
+pub const EMERGENCY: &str = "@id(\"oncall-asks-ledger-emergency\")";
 pub const DIRECTORY: &str = "dev-directory";
 pub const TOKEN: &str = "dev-token";
 

@@ -10,7 +10,7 @@ use tidegate::broker::{
 use crate::{
     http_app::{App, open, portal},
     on_both,
-    verbs_help::{edit, events, on_call, policies},
+    verbs_help::{EMERGENCY, edit, events, on_call, policies},
     web_app::{Browser, Shown},
     world::{Db, Plan, World, want},
 };
@@ -220,7 +220,11 @@ async fn an_entitlement_that_wants_it_is_asked_for_by_whoever_signed_in_just_now
 }
 
 async fn the_glass_is_broken_on_purpose_and_looked_at_afterwards(db: Db) {
-    let app = App::on(db).await;
+    let to = tempfile::tempdir().unwrap();
+    let mut plan = Plan::on(db);
+    plan.policies = policies(to.path());
+    edit(&to.path().join("access.cedar"), EMERGENCY, &format!("{EMERGENCY}\n@step_up(\"15m\")"));
+    let app = App::build(plan.build().await, open(), portal()).await;
     on_call(&app.world).await;
     let ana = Browser::of(&app, "ana").await;
     let page = ana.page("/break-glass").await;
