@@ -12,6 +12,9 @@ use crate::domain::secret::Secret;
 const ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// The profile of a child: a name that nobody has in a configuration of their own, whose settings would go before it.
+const PROFILE: &str = "tidegate-child";
+
 /// Names of secret fields.
 const SECRETS: [&str; 4] = ["password", "token", "private_key", "secret_access_key"];
 
@@ -224,11 +227,11 @@ impl Credential {
             return Ok(env);
         }
         if self.is_aws() {
-            write("aws", &self.aws_profile("default")?)?;
+            write("aws", &self.aws_profile(PROFILE)?)?;
             let mut env = self.common();
             env.extend(self.aws_facts());
             env.push(("AWS_SHARED_CREDENTIALS_FILE".to_owned(), path("aws")));
-            env.push(("AWS_PROFILE".to_owned(), "default".to_owned()));
+            env.push(("AWS_PROFILE".to_owned(), PROFILE.to_owned()));
             return Ok(env);
         }
         if self.is_ssh() {

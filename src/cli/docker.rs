@@ -35,6 +35,9 @@ pub fn spelled_out(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     args
 }
 
+/// What is kept of a copy.
+const SHAPE: &str = "docker";
+
 /// Answer Docker: `"credHelpers": {"REGISTRY": "tidegate"}`, and a link docker-credential-tidegate to this program
 #[derive(Debug, Args)]
 pub struct DockerArgs {
@@ -59,7 +62,7 @@ pub enum Operation {
     Get,
     /// Keep the one on stdin: refused, for nothing is kept here that others made
     Store,
-    /// Forget: nothing is kept, so it is done
+    /// Forget the copies that are kept
     Erase,
     /// The registries that there is a live grant for
     List,
@@ -68,7 +71,10 @@ pub enum Operation {
 /// Run it.
 pub async fn run(args: DockerArgs, cx: &Cx) -> Done {
     let told = match args.operation {
-        Operation::Erase => return Ok(Exit::Ok),
+        Operation::Erase => {
+            kept::forget(SHAPE);
+            return Ok(Exit::Ok);
+        }
         Operation::Store => Err(Failure::local("tidegate keeps no passwords: ask for access instead")),
         Operation::Get if cx.global.token_stdin => {
             Err(Failure::usage("Docker speaks on stdin: give the token with --token-file"))
@@ -111,8 +117,7 @@ async fn get(args: &DockerArgs, cx: &Cx) -> Result<String, Failure> {
             clean(host)
         )));
     }
-    let token =
-        kept::claimed(grant, "docker", !args.no_cache, cx, |credential| Ok(credential.raw()?.expose().to_owned()));
+    let token = kept::claimed(grant, SHAPE, !args.no_cache, cx, |credential| Ok(credential.raw()?.expose().to_owned()));
     let answer = json!({"ServerURL": registry, "Username": args.username, "Secret": token.await?});
     Ok(format!("{answer}\n"))
 }

@@ -116,6 +116,12 @@ async fn start(args: &ExecArgs, cx: &Cx) -> Result<(GrantView, TempDir, Child), 
             command.env_remove(name);
         }
     }
+    if env.iter().any(|(name, _)| name == "PGPASSFILE") {
+        // What the shell has from before would go before it, or lead elsewhere.
+        for name in ["PGPASSWORD", "PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSSLROOTCERT"] {
+            command.env_remove(name);
+        }
+    }
     command.args(place).args(words).envs(env).env_remove("TIDEGATE_TOKEN");
     command.stdin(if cx.global.token_stdin { Stdio::null() } else { Stdio::inherit() });
     let child = command.spawn().map_err(|e| {

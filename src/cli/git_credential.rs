@@ -1,19 +1,21 @@
 //! `tidegate git-credential`: a credential helper of git (gitcredentials(7), git-credential(1)).
 //!
-//! Answers `get` for one host only, over https, and stores nothing.
+//! Answers `get` for one host only, over https. The copy is kept for the next command, until git says `erase`.
 
-use std::{fmt::Write as _, io::Read as _};
+use std::io::Read as _;
 
 use clap::Args;
 
 use super::{
     exit::{Done, Exit, Failure},
     global::Cx,
-    obtain,
+    kept, obtain,
     request::Wish,
 };
 use crate::domain::time::Timestamp;
 
+/// What is kept of a copy.
+const SHAPE: &str = "git";
 /// More than git ever sends.
 const MAX_INPUT: u64 = 64 << 10;
 
@@ -35,6 +37,9 @@ pub struct GitArgs {
     /// Do not ask for access, even with --reason
     #[arg(long)]
     pub no_request: bool,
+    /// Claim anew each time, and keep nothing: in $XDG_RUNTIME_DIR, or without it under $XDG_STATE_HOME (~/.local/state)
+    #[arg(long)]
+    pub no_cache: bool,
     /// Show the secret even if a terminal is looking
     #[arg(long)]
     pub reveal: bool,
@@ -45,8 +50,12 @@ pub struct GitArgs {
 
 /// Run it.
 pub async fn run(args: GitArgs, cx: &Cx) -> Done {
+    if args.operation == "erase" {
+        // The host did not take it.
+        kept::forget(SHAPE);
+    }
     if args.operation != "get" {
-        // Nothing is stored, so there is nothing to erase; what git may want some day is not answered.
+        // Nothing of others is stored; what git may want some day is not answered.
         return Ok(Exit::Ok);
     }
     if cx.global.token_stdin {
@@ -86,21 +95,20 @@ async fn answer(args: &GitArgs, asked: &Asked, cx: &Cx) -> Result<String, Failur
         let what = format!("the token is not for {}: its audience is another, and none was claimed", asked.origin());
         return Err(Failure::usage(what).next("name the host that it is for with --host"));
     }
-    let credential = obtain::claim(&grant, cx).await?;
-    let token = credential.raw()?;
-    let expires: Timestamp =
-        credential.expires_at.parse().map_err(|_| Failure::local("the credential's end cannot be read"))?;
-    let username = asked.username.as_deref().unwrap_or(&args.username);
-    let mut text = String::new();
-    for (name, value) in
-        [("username", username), ("password", token.expose()), ("password_expiry_utc", &expires.seconds().to_string())]
-    {
-        if value.contains(['\n', '\0']) {
-            return Err(Failure::local(format!("`{name}` does not fit into a line for git")));
-        }
-        let _ = writeln!(text, "{name}={value}");
+    let kept = kept::claimed(&grant, SHAPE, !args.no_cache, cx, |credential| {
+        let token = credential.raw()?;
+        let expires: Timestamp =
+            credential.expires_at.parse().map_err(|_| Failure::local("the credential's end cannot be read"))?;
+        Ok(line("password", token.expose())? + &line("password_expiry_utc", &expires.seconds().to_string())?)
+    });
+    Ok(line("username", asked.username.as_deref().unwrap_or(&args.username))? + &kept.await?)
+}
+
+fn line(name: &str, value: &str) -> Result<String, Failure> {
+    if value.contains(['\n', '\0']) {
+        return Err(Failure::local(format!("`{name}` does not fit into a line for git")));
     }
-    Ok(text)
+    Ok(format!("{name}={value}\n"))
 }
 
 /// What git asks for.

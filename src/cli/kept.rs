@@ -63,18 +63,34 @@ pub async fn claimed(
     if let (Some(pending), Ok(expires_at)) = (pending, credential.expires_at.parse()) {
         let copy = Copy { expires_at, text: text.clone() };
         let bytes = serde_json::to_vec(&copy).map_err(|e| Failure::local(e.to_string()))?;
-        pending.fill(&bytes)?;
+        // It is claimed: that it cannot be kept is no reason to lose it.
+        if let Err(why) = pending.fill(&bytes) {
+            cx.ui.note(&format!("the copy is not kept: {}", why.what));
+        }
     }
     Ok(text)
+}
+
+/// Forget the copies in one shape: whoever got one says that it is of no use.
+pub fn forget(shape: &str) {
+    let Some(files) = kept_in().and_then(|dir| fs::read_dir(dir).ok()) else { return };
+    let ending = format!(".{shape}{SUFFIX}");
+    for file in files.flatten().filter(|file| file.file_name().to_string_lossy().ends_with(&ending)) {
+        let _ = fs::remove_file(file.path());
+    }
 }
 
 /// Where a grant's copy is kept; `None` where no directory is the user's alone.
 fn place(grant: &str, shape: &str) -> Option<PathBuf> {
     let grant: GrantId = grant.parse().ok()?;
+    Some(kept_in()?.join(format!("{grant}.{shape}{SUFFIX}")))
+}
+
+/// The directory of the copies, if there is one that is the user's alone.
+fn kept_in() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = || set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
-    let dir = private_dir(&runtime_dir().or_else(state)?.join("tidegate"))?;
-    Some(dir.join(format!("{grant}.{shape}{SUFFIX}")))
+    private_dir(&runtime_dir().or_else(state)?.join("tidegate"))
 }
 
 /// The directory, made if need be, if nobody else may look into it.

@@ -396,7 +396,8 @@ impl Connector for AwsSts {
             }
             AtRole::Foreign => return Err(foreign(&role, &intent.recipe.object)),
             AtRole::Nothing | AtRole::Ours(Deny::From(_)) => {
-                return Err(Fault::Unavailable("the role does not show the grant's deny yet; claim again".into()));
+                // Nothing was minted: the claim does not count.
+                return Err(Fault::Refused("the role does not show the grant's deny yet; claim again".into()));
             }
         }
         self.assume(&wanted, intent, claim).await

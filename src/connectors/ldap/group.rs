@@ -146,21 +146,41 @@ impl Membership<'_> {
         )))
     }
 
-    /// What the holder's entry is called now, if otherwise than in the recipe. An entry that is gone has no other name,
-    /// if the place where entries are can be looked at.
-    async fn other_name(&self) -> Result<Option<String>, Fault> {
-        let (Some(id), false) = (&self.data.member_id, self.found_now) else { return Ok(None) };
+    /// What the holder is called now, and whether its name in the recipe is still nobody else's. An entry is gone only if
+    /// the place where entries are can be looked at.
+    async fn names(&self) -> Result<Names, Fault> {
+        let own = &self.data.member;
+        let (Some(id), false) = (&self.data.member_id, self.found_now) else {
+            return Ok(Names { today: Some(own.clone()), own_is_free: true });
+        };
         let style = self.settings.style;
-        match identity::named(self.client, style, &self.data.member, Some(id), &[]).await? {
-            Some(entry) => Ok(Some(entry.dn).filter(|dn| plain(dn) != plain(&self.data.member))),
-            None => identity::sighted(self.client, &self.settings.user_base).await.map(|()| None),
+        let bearer = identity::at(self.client, style, own).await?;
+        if bearer.as_ref() == Some(&Some(id.clone())) {
+            return Ok(Names { today: Some(own.clone()), own_is_free: true });
         }
+        let own_is_free = !matches!(bearer, Some(Some(_)));
+        let found = identity::find(self.client, style, id, &[identity::attribute(style)]).await?;
+        if found.is_none() {
+            identity::sighted(self.client, &self.settings.user_base).await?;
+        }
+        Ok(Names { today: found.map(|entry| entry.dn), own_is_free })
+    }
+
+    /// What the holder's entry is called now, if otherwise than in the recipe.
+    async fn other_name(&self) -> Result<Option<String>, Fault> {
+        Ok(self.names().await?.today.filter(|dn| plain(dn) != plain(&self.data.member)))
     }
 
     /// The same, with the holder's name of today. What names a holder must not be put into a group after somebody else
     /// may have got the name.
     pub(super) async fn named_today(&self) -> Result<Membership<'_>, Fault> {
-        let alias = self.other_name().await?;
+        let today = self.names().await?.today.ok_or_else(|| {
+            Fault::Refused(format!(
+                "the entry that was {} is gone; whoever bears its name is another",
+                self.data.member
+            ))
+        })?;
+        let alias = Some(today).filter(|dn| plain(dn) != plain(&self.data.member));
         Ok(Membership { alias, data: self.data.clone(), ..*self })
     }
 
@@ -194,7 +214,8 @@ impl Membership<'_> {
             for (name, values) in &entry.attrs {
                 let name = name.to_lowercase();
                 let Some(rest) = name.strip_prefix(&prefix) else { continue };
-                if let Some(ttl) = values.iter().find_map(|v| ttl_of(v, &self.data.member)) {
+                let of_holder = |v: &String| ttl_of(v, &self.data.member).or_else(|| ttl_of(v, self.member()));
+                if let Some(ttl) = values.iter().find_map(of_holder) {
                     return Ok(Some(ttl));
                 }
                 next = rest
@@ -208,6 +229,14 @@ impl Membership<'_> {
             }
         }
     }
+}
+
+/// How a holder is called.
+struct Names {
+    /// Its entry now; `None` if it is gone.
+    today: Option<String>,
+    /// No other entry bears the name of the recipe.
+    own_is_free: bool,
 }
 
 /// The seconds of `<TTL=seconds,member>`.
@@ -241,6 +270,17 @@ impl Seat for Membership<'_> {
         if !present && let Some(name) = self.other_name().await? {
             present = self.holds(&group.dn, &name).await?;
             details.insert("member_found_as".into(), name.into());
+        } else if present {
+            let names = self.names().await?;
+            if !names.own_is_free {
+                // The value is somebody else's, who bears the name today.
+                details.insert("name_is_now_anothers".into(), true.into());
+                present = match &names.today {
+                    Some(name) => self.holds(&group.dn, name).await?,
+                    None => false,
+                };
+                details.insert("member_found_as".into(), names.today.into());
+            }
         }
         // A mark without a membership is no access; the sweep finds it.
         let marks: BTreeSet<GrantId> = texts_of(&group, data.mark_attribute.as_deref().filter(|_| present))
@@ -271,12 +311,23 @@ impl Seat for Membership<'_> {
     }
 
     async fn restore(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault> {
+        if self.names().await?.today.is_none() {
+            // Nobody is left who could hold it.
+            return Ok(());
+        }
         self.named_today().await?.take(grant, until).await
     }
 
     async fn leave(&self, grant: GrantId, last: bool) -> Result<(), Fault> {
         let text = self.data.mark_of(grant);
-        let member = last.then_some(Change::Delete(&self.data.attribute, &self.data.member));
+        // Never the value of somebody else who bears the name today.
+        let name = if last {
+            let names = self.names().await?;
+            if names.own_is_free { Some(self.data.member.clone()) } else { names.today }
+        } else {
+            None
+        };
+        let member = name.as_deref().map(|name| Change::Delete(&self.data.attribute, name));
         let mark = self.data.mark_attribute.as_deref().map(|name| Change::Delete(name, &text));
         let both: Vec<Change<'_>> = [member, mark].into_iter().flatten().collect();
         if both.is_empty() {

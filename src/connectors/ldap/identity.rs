@@ -76,6 +76,14 @@ pub(super) async fn find(
     Ok(None)
 }
 
+/// Who bears a name: the id, if the directory shows it; `None` if nobody does.
+pub(super) async fn at(client: &Client, style: Style, dn: &str) -> Result<Option<Option<String>>, Failure> {
+    match client.entry(dn, "(objectClass=*)", &[attribute(style)], None).await {
+        Err(e) if e.code == code::NO_SUCH_OBJECT => Ok(None),
+        other => Ok(other?.map(|entry| of(&entry, style))),
+    }
+}
+
 /// The entry that was called `dn`, and is the one with that id. Without an id, its name is all that is known of it.
 pub(super) async fn named(
     client: &Client,
