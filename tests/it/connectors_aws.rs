@@ -223,7 +223,7 @@ async fn aws_sts_tells_aws_whose_session_it_is() {
     let intent = intent(connector.as_ref(), wished, roles.world.clock.now().plus_std(Duration::from_hours(2))).await;
     // Not before the deny is there.
     let claim = roles.claim(&intent);
-    assert!(matches!(connector.mint(&intent, &claim).await, Err(Fault::Unavailable(_))));
+    assert!(matches!(connector.mint(&intent, &claim).await, Err(Fault::Refused(_))));
     assert_eq!(roles.gate.calls("AssumeRole"), 0);
     let applied = connector.activate(&intent).await.unwrap();
     assert_eq!(applied["source_identity"], intent.recipe.object);
