@@ -76,6 +76,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    #[allow(clippy::too_many_lines, reason = "one statement after the other, and nothing else")]
     pub(super) fn new(readers: &Readers) -> Self {
         Self {
             tokens: SharedRead::new(

@@ -117,13 +117,11 @@ impl<K: Send + Sync + 'static> SharedRead<K> {
     /// The same, within a bound: a database that has fallen silent keeps no connection, and nobody waiting.
     async fn answered(&self, batch: &[(K, Answer)]) -> Result<Vec<Vec<AnyRow>>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        match tokio::time::timeout(self.patience, self.read(&mut connection, batch)).await {
-            Ok(answers) => answers,
-            Err(_) => {
-                connection.close_on_drop();
-                Err(StoreError::Unavailable(silent()))
-            }
-        }
+        let answers = tokio::time::timeout(self.patience, self.read(&mut connection, batch)).await;
+        answers.unwrap_or_else(|_| {
+            connection.close_on_drop();
+            Err(StoreError::Unavailable(silent()))
+        })
     }
 
     /// The rows for each key. The last key fills the places that are left over.

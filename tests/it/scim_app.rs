@@ -31,7 +31,7 @@ impl Scim {
     }
 
     pub async fn of(plan: Plan) -> Self {
-        Self::within(plan, open()).await
+        Box::pin(Self::within(plan, open())).await
     }
 
     /// Where people come and go all day, and that is no mass change.
@@ -42,7 +42,7 @@ impl Scim {
     }
 
     pub async fn within(plan: Plan, limits: Limits) -> Self {
-        let app = App::build(plan.build().await, limits, Portal::default()).await;
+        let app = App::build(Box::pin(plan.build()).await, limits, Portal::default()).await;
         let broker = &app.world.broker;
         let hour = Ttl::seconds_or_one(3600);
         let token = broker.create_source_token_at_console("okta", hour).await.unwrap().token;

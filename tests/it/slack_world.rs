@@ -77,7 +77,7 @@ impl Desk {
     }
 
     pub async fn by(db: Db, way: Way) -> Self {
-        Self::with(db, way, |_| {}).await
+        Box::pin(Self::with(db, way, |_| {})).await
     }
 
     pub async fn with(db: Db, way: Way, change: impl FnOnce(&mut SlackConfig)) -> Self {
@@ -87,7 +87,7 @@ impl Desk {
         let mut slack = config(&fake, secrets.path(), way);
         change(&mut slack);
         plan.slack = Some(slack);
-        let world = plan.build().await;
+        let world = Box::pin(plan.build()).await;
         let more: DirectoryFile = toml::from_str(MORE).unwrap();
         more.apply(world.store(), world.broker.entropy(), world.now()).await.unwrap();
         let server = serve(&world).await;
