@@ -61,7 +61,11 @@ impl Broker {
     }
 
     /// Who asks and who will hold it, as the directory knows them now.
-    async fn parties(&self, request: &Request, ctx: &Ctx) -> Result<Option<(Subject, Subject)>, BrokerError> {
+    pub(super) async fn parties(
+        &self,
+        request: &Request,
+        ctx: &Ctx,
+    ) -> Result<Option<(Subject, Subject)>, BrokerError> {
         let requester = self.store.subject(request.requester, ctx.now);
         if request.subject == request.requester {
             let requester = requester.await?;
@@ -89,7 +93,7 @@ impl Broker {
         Ok(parties.is_some_and(|(requester, subject)| self.able(ctx, request, approvals, &requester, &subject)))
     }
 
-    fn able(
+    pub(super) fn able(
         &self,
         ctx: &Ctx,
         request: &Request,

@@ -102,22 +102,22 @@ impl Broker {
     /// One request with its timeline and decision trace.
     pub async fn request(&self, ctx: &Ctx, id: RequestId) -> Result<RequestView, BrokerError> {
         let request = self.visible_request(ctx, id).await?;
-        let grants = self.store.grants_of(id).await?;
-        let approvals = self.store.approvals(id).await?;
+        let (grants, approvals) = try_join(self.store.grants_of(id), self.store.approvals(id)).await?;
         let mut view = self.render_request(&request, grants, &approvals).await?;
         let decisions = join_all(approvals.iter().map(|approval| self.render_approval(approval))).await;
-        view.can_decide = Some(self.can_decide(ctx, &request, &approvals).await?);
+        // Looked up once, for all that is said of them.
+        let parties = self.parties(&request, ctx).await?;
+        let able = parties.as_ref().is_some_and(|(asks, holds)| self.able(ctx, &request, &approvals, asks, holds));
+        view.can_decide = Some(able);
         view.decisions = Some(decisions);
         view.taken_up = self.taken_up(&request).await?;
-        if request.state == RequestState::Pending
-            && let Some(subject) = self.store.subject(request.subject, ctx.now).await?
-        {
-            view.permissions = Some(self.permissions(&request, &subject).await?);
-        }
-        if view.can_decide == Some(true)
-            && let Some(requester) = self.store.subject(request.requester, ctx.now).await?
-        {
-            view.context = Some(self.context_of(&request, &requester).await?);
+        if let Some((requester, subject)) = &parties {
+            if request.state == RequestState::Pending {
+                view.permissions = Some(self.permissions(&request, subject).await?);
+            }
+            if able {
+                view.context = Some(self.context_of(&request, requester).await?);
+            }
         }
         view.trace = Some(request.trace);
         view.timeline = Some(self.timeline(AuditFilter { request: Some(id), ..AuditFilter::default() }).await?);

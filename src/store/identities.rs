@@ -76,7 +76,16 @@ pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
     Ok(Subject { identity: identity(row)?, groups })
 }
 
-/// The columns of a new one, in the order of [`Tx::insert_identity`].
+/// The columns of a new one, in the order of [`bind_identity`].
+macro_rules! new_identity_columns {
+    () => {
+        "id, kind, name, name_key, display_name, email, email_key, active, owner_id, contract_end, attributes, source_id, \
+         origin, external_id, backup_owner_id, answer_by, team_key, due_at, created_at, display_key"
+    };
+}
+pub(super) use new_identity_columns;
+
+/// A new one, in the order of its columns.
 pub(super) fn bind_identity(query: Bound, new: &Identity, now: Timestamp) -> Bound {
     query
         .bind(new.id.to_string())
@@ -232,11 +241,12 @@ pub struct Recheck {
 impl Tx {
     /// Make an identity; [`StoreError::Duplicate`] if its name or external id is taken.
     pub async fn insert_identity(&mut self, new: &Identity, now: Timestamp) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO identities (id, kind, name, name_key, display_name, email, email_key, active, \
-                           owner_id, contract_end, attributes, version, source_id, origin, external_id, \
-                           backup_owner_id, answer_by, team_key, due_at, created_at, updated_at, display_key) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, $15, $16, $17, \
-                           $18, $19, $19, $20)";
+        const SQL: &str = concat!(
+            "INSERT INTO identities (",
+            new_identity_columns!(),
+            ", version, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             $18, $19, $20, 1, $19)"
+        );
         self.execute_one(bind_identity(query(SQL), new, now)).await
     }
 

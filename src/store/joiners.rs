@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 use super::{
     accounts,
     change::has_several_writers,
-    identities::bind_identity,
+    identities::{bind_identity, new_identity_columns},
     row::to_json,
     rows::RowsSql,
     scim_users::{Entry, entries},
@@ -69,19 +69,20 @@ impl Joiner {
 static IDENTITIES: LazyLock<RowsSql> = LazyLock::new(|| {
     RowsSql::new(
         0,
-        "WITH v (id, kind, name, name_key, display_name, email, email_key, active, owner_id, contract_end, attributes, \
-         source_id, origin, external_id, backup_owner_id, answer_by, team_key, due_at, at, display_key) AS (VALUES ",
+        concat!("WITH v (", new_identity_columns!(), ") AS (VALUES "),
         20,
-        ") INSERT INTO identities (id, kind, name, name_key, display_name, email, email_key, active, owner_id, \
-         contract_end, attributes, version, source_id, origin, external_id, backup_owner_id, answer_by, team_key, due_at, \
-         created_at, updated_at, display_key) \
-         SELECT id, kind, name, name_key, display_name, email, email_key, active, owner_id, contract_end, attributes, 1, \
-         source_id, origin, external_id, backup_owner_id, answer_by, team_key, due_at, at, at, display_key FROM v \
-         WHERE NOT EXISTS (SELECT 1 FROM identities i WHERE i.email_key = v.email_key AND i.deleted_at IS NULL) \
-         AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.subject = v.external_id) \
-         AND NOT EXISTS (SELECT 1 FROM scim_values s WHERE s.path = 'enterprise:manager.value' \
-         AND s.value_key IN (v.name, v.external_id) AND s.value_key <> '') \
-         ON CONFLICT DO NOTHING RETURNING id",
+        concat!(
+            ") INSERT INTO identities (",
+            new_identity_columns!(),
+            ", version, updated_at) SELECT ",
+            new_identity_columns!(),
+            ", 1, created_at FROM v \
+             WHERE NOT EXISTS (SELECT 1 FROM identities i WHERE i.email_key = v.email_key AND i.deleted_at IS NULL) \
+             AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.subject = v.external_id) \
+             AND NOT EXISTS (SELECT 1 FROM scim_values s WHERE s.path = 'enterprise:manager.value' \
+             AND s.value_key IN (v.name, v.external_id) AND s.value_key <> '') \
+             ON CONFLICT DO NOTHING RETURNING id"
+        ),
     )
 });
 static DOCUMENTS: LazyLock<RowsSql> =

@@ -180,8 +180,13 @@ impl Membership<'_> {
                 self.data.member
             ))
         })?;
+        Ok(self.named(today))
+    }
+
+    /// The same, with the holder under this name.
+    fn named(&self, today: String) -> Membership<'_> {
         let alias = Some(today).filter(|dn| plain(dn) != plain(&self.data.member));
-        Ok(Membership { alias, data: self.data.clone(), ..*self })
+        Membership { alias, data: self.data.clone(), ..*self }
     }
 
     /// What stands in the group.
@@ -311,11 +316,11 @@ impl Seat for Membership<'_> {
     }
 
     async fn restore(&self, grant: GrantId, until: Timestamp) -> Result<(), Fault> {
-        if self.names().await?.today.is_none() {
+        match self.names().await?.today {
+            Some(today) => self.named(today).take(grant, until).await,
             // Nobody is left who could hold it.
-            return Ok(());
+            None => Ok(()),
         }
-        self.named_today().await?.take(grant, until).await
     }
 
     async fn leave(&self, grant: GrantId, last: bool) -> Result<(), Fault> {
